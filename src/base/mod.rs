@@ -1,0 +1,11 @@
+//! The words that everything else is written in: ids, time, randomness, secrets, durations, pages.
+//!
+//! Imports nothing of ours and does no I/O, so that every rule built on it can be tested by itself.
+
+pub mod clock;
+pub mod duration;
+pub mod id;
+pub mod invalid;
+pub mod page;
+pub mod rng;
+pub mod secret;

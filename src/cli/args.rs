@@ -1,0 +1,245 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+use crate::infra::config::SETTINGS;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// API keys as a service. Without a command: serve.
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, after_help = "Every setting can also stand in a file or in the environment; `keyward config` shows them all.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Read settings from this TOML file.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How results are written.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve HTTP (the default).
+    #[command(after_help = "Example: keyward serve --port 9000")]
+    Serve,
+    /// Bring the database's schema up to date.
+    #[command(after_help = "Example: DATABASE_URL=postgres://keyward@db/keyward keyward migrate")]
+    Migrate,
+    /// Check the configuration and what it leads to.
+    #[command(after_help = "Example: keyward doctor --config /etc/keyward.toml")]
+    Doctor,
+    /// Print the effective settings, secrets hidden, each with its source.
+    #[command(after_help = "Example: keyward config --format json")]
+    Config,
+    /// Print the OpenAPI document.
+    #[command(after_help = "Example: keyward openapi > openapi.json")]
+    Openapi,
+    /// Make and list people.
+    #[command(subcommand)]
+    Users(Users),
+    /// Make, list, show and revoke keys.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Users {
+    /// Make a person. The password is asked for, or read from standard input.
+    #[command(after_help = "Example: keyward users create --admin ada")]
+    Create {
+        /// 3 to 64 of A-Z a-z 0-9 . _ -
+        username: String,
+        /// May act in every project.
+        #[arg(long)]
+        admin: bool,
+    },
+    /// List people, newest first.
+    #[command(after_help = "Example: keyward users list --format json")]
+    List(Page),
+}
+
+/// Which part of a list.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Page {
+    /// At most so many (1 to 200).
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=200))]
+    pub(crate) limit: u64,
+    /// Go on after an earlier page; it says which cursor to give.
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+}
+
+/// Whose keys.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Whose {
+    /// This person's own project.
+    #[arg(long, value_name = "USERNAME")]
+    pub(crate) user: Option<String>,
+    /// The project with this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) project: Option<String>,
+    /// The system project: its keys act in every project.
+    #[arg(long)]
+    pub(crate) system: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key and print it, this once.
+    #[command(after_help = "Example: keyward keys create billing --user ada --scopes orders:read,orders:write --expires 30d")]
+    Create {
+        /// For people: 1 to 100 characters.
+        name: String,
+        #[command(flatten)]
+        whose: Whose,
+        /// What it may do, separated by commas.
+        #[arg(long, value_delimiter = ',')]
+        scopes: Vec<String>,
+        /// How long it lasts: 5s, 15m, 12h, 30d; for ever if left out.
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+        /// For people.
+        #[arg(long)]
+        description: Option<String>,
+        /// Whom it is for, in your own words.
+        #[arg(long)]
+        owner: Option<String>,
+    },
+    /// List keys, newest first.
+    #[command(after_help = "Example: keyward keys list --user ada --status active")]
+    List {
+        #[command(flatten)]
+        whose: Whose,
+        /// Only keys of this status.
+        #[arg(long, value_parser = ["active", "disabled", "expired", "revoked", "rotating"])]
+        status: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Show one key.
+    #[command(after_help = "Example: keyward keys info key_01K5ZV8QXW3M7C2R9T4B6D8F0G")]
+    Info {
+        /// Its id.
+        id: String,
+    },
+    /// Take a key back for good.
+    #[command(after_help = "Examples:\n  keyward keys revoke key_01K5ZV8QXW3M7C2R9T4B6D8F0G --reason key_compromise\n  keyward keys revoke - --force < leaked.txt")]
+    Revoke {
+        /// Its id, or - to read the key itself from standard input.
+        id: String,
+        /// Why.
+        #[arg(long, default_value = "unspecified", value_parser = ["unspecified", "key_compromise", "affiliation_changed", "superseded", "cessation_of_operation"])]
+        reason: String,
+        /// Why, in your own words.
+        #[arg(long)]
+        note: Option<String>,
+        /// Don't ask.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// A parsed command line.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) command: Command,
+    pub(crate) format: Format,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) flags: Vec<(&'static str, String)>,
+}
+
+impl Invocation {
+    /// Parses the process's arguments.
+    pub(crate) fn parse() -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches()?;
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok(Self {
+            command: cli.command.unwrap_or(Command::Serve),
+            format: cli.format,
+            file: cli.config,
+            flags: flags(&matches),
+        })
+    }
+}
+
+/// The whole command line, with a flag for each setting that has one.
+pub(crate) fn command() -> clap::Command {
+    let mut command = Cli::command();
+    for setting in SETTINGS {
+        let Some((first, aliases)) = setting.flags.split_first() else { continue };
+        let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+        command = command.arg(
+            Arg::new(setting.key)
+                .long(*first)
+                .visible_aliases(aliases.to_vec())
+                .value_name("VALUE")
+                .global(true)
+                .help(format!("{}{default}", setting.help))
+                .help_heading("Settings"),
+        );
+    }
+    command
+}
+
+/// Flags that were given, wherever they stand.
+fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
+    let mut deepest = matches;
+    while let Some((_, inner)) = deepest.subcommand() {
+        deepest = inner;
+    }
+    SETTINGS
+        .iter()
+        .filter(|setting| !setting.flags.is_empty())
+        .filter_map(|setting| deepest.get_one::<String>(setting.key).map(|value| (setting.key, value.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_before_or_after_the_command() {
+        for line in [["keyward", "--srv-port", "9", "serve"], ["keyward", "serve", "--port", "9"]] {
+            assert_eq!(flags(&command().try_get_matches_from(line).unwrap()), [("port", "9".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "{path}");
+            }
+            command.get_subcommands().for_each(|inner| check(inner, &path));
+        }
+        check(&command(), "");
+    }
+}

@@ -1,0 +1,206 @@
+//! `keyward keys …`.
+
+use std::io::Read as _;
+use std::str::FromStr;
+
+use serde_json::json;
+
+use crate::base::id::{KeyId, ProjectId};
+use crate::base::page::{Cursor, Limit};
+use crate::base::secret::Secret;
+use crate::ctx::Ctx;
+use crate::features::audit::By;
+use crate::features::auth::Grants;
+use crate::features::keys::change::{self, Target};
+use crate::features::keys::create::{self, Making, NewKey};
+use crate::features::keys::format::PresentedKey;
+use crate::features::keys::rules::RevocationReason;
+use crate::features::keys::store::{self, Filter};
+use crate::features::keys::{KeyState, KeyView, list};
+use crate::features::scopes::Scopes;
+use crate::features::users::rules::Username;
+use crate::features::{projects, users};
+
+use super::args::{Format, Keys, Whose};
+use super::{Failure, output};
+
+fn usage(text: impl std::fmt::Display) -> Failure {
+    Failure::Usage(text.to_string())
+}
+
+fn no_key() -> Failure {
+    Failure::Refused("there is no such key".to_owned())
+}
+
+/// A word of the contract, which clap has checked already.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    serde_json::from_value(json!(text)).map_err(usage)
+}
+
+/// A cursor that an earlier page gave.
+pub(super) fn cursor<Id: FromStr>(text: Option<&str>) -> Result<Option<Cursor<Id>>, Failure> {
+    text.map(|text| text.parse().map_err(usage)).transpose()
+}
+
+/// Says how to go on.
+pub(super) fn more(cursor: Option<&str>) {
+    if let Some(cursor) = cursor {
+        output::complain(&format!("there are more: --cursor {cursor}"));
+    }
+}
+
+pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), Failure> {
+    match command {
+        Keys::Create { name, whose, scopes, expires, description, owner } => {
+            let scopes: Result<Vec<_>, _> = scopes.iter().map(|scope| scope.parse()).collect();
+            let new = NewKey {
+                name: Some(name),
+                description,
+                scopes: Some(Scopes::new(scopes.map_err(|error| usage(format!("--scopes: {error}")))?)),
+                expires_in: expires
+                    .map(|text| text.parse().map_err(|error| usage(format!("--expires: {error}"))))
+                    .transpose()?,
+                expires_at: None,
+                metadata: None,
+                owner,
+            };
+            make(ctx, &whose, new, format).await?;
+        }
+        Keys::List { whose, status, page } => {
+            let (project, _) = project(ctx, &whose).await?;
+            let status: Option<KeyState> = status.as_deref().map(word).transpose()?;
+            let filter = Filter { status, ..Filter::default() };
+            let after = cursor(page.cursor.as_deref())?;
+            let keys = list::list(ctx, project, &filter, after, Limit::new(page.limit).unwrap_or_default()).await?;
+            match format {
+                Format::Json => output::json(&keys)?,
+                Format::Table => {
+                    let rows = keys.data.iter().map(|key| {
+                        let end = key.expires_at.map_or("never".to_owned(), |at| at.to_string());
+                        vec![key.id.to_string(), key.name.clone(), state(key.status).to_owned(), key.display.clone(), end]
+                    });
+                    output::table(&["ID", "NAME", "STATUS", "KEY", "EXPIRES"], rows);
+                    more(keys.next_cursor.as_deref());
+                }
+            }
+        }
+        Keys::Info { id } => {
+            let (id, project) = find(ctx, &id).await?;
+            let key = store::find(ctx.db.reader().await?.conn(), id, project).await?.ok_or_else(no_key)?;
+            show(&KeyView::at(key, ctx.now()), format)?;
+        }
+        Keys::Revoke { id, reason, note, force } => {
+            let (id, project) = find(ctx, &id).await?;
+            if !force {
+                output::confirm(&format!("Revoke {id} for good?"))?;
+            }
+            let by = By::system("cli", ctx);
+            let reason: RevocationReason = word(&reason)?;
+            let key = change::revoke(ctx, Target { by: &by, project, key: id }, reason, note).await?;
+            match format {
+                Format::Json => output::json(&key)?,
+                Format::Table => output::say(&format!("revoked {id}")),
+            }
+        }
+    }
+    ctx.db.close().await;
+    Ok(())
+}
+
+async fn make(ctx: &Ctx, whose: &Whose, new: NewKey, format: Format) -> Result<(), Failure> {
+    let (project, responsible) = project(ctx, whose).await?;
+    let making = Making {
+        by: &By::system("cli", ctx),
+        caller_id: "system",
+        project,
+        responsible,
+        limited: false,
+        grants: &Grants::Everything,
+        idempotency_key: None,
+    };
+    let created = create::create(ctx, &making, new).await?;
+    match format {
+        // The key alone, so that it can be piped where it belongs.
+        Format::Table => output::say(created.secret.expose()),
+        Format::Json => {
+            let mut view = json!(KeyView::at(created.key, ctx.now()));
+            if let Some(fields) = view.as_object_mut() {
+                fields.insert("key".to_owned(), json!(created.secret.expose()));
+            }
+            output::json(&view)?;
+        }
+    }
+    Ok(())
+}
+
+/// The project that the flags name, and the person who answers for its keys.
+async fn project(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::base::id::UserId>), Failure> {
+    let missing = |what: &str| Failure::Refused(format!("there is no such {what}"));
+    let mut reader = ctx.db.reader().await?;
+    if let Some(username) = &whose.user {
+        let username = Username::parse(username).map_err(usage)?;
+        let user = users::store::credentials(reader.conn(), &username).await?.ok_or_else(|| missing("person"))?;
+        let project = projects::store::personal(reader.conn(), user.id).await?.ok_or_else(|| missing("project"))?;
+        return Ok((project, Some(user.id)));
+    }
+    if let Some(id) = &whose.project {
+        let id: ProjectId = id.parse().map_err(|_| missing("project"))?;
+        projects::store::prefix(reader.conn(), id).await?.ok_or_else(|| missing("project"))?;
+        return Ok((id, None));
+    }
+    let system = projects::store::system(reader.conn()).await?.ok_or_else(|| missing("project"))?;
+    Ok((system, None))
+}
+
+/// A key by its id, or by itself on standard input.
+async fn find(ctx: &Ctx, id: &str) -> Result<(KeyId, ProjectId), Failure> {
+    let mut reader = ctx.db.reader().await?;
+    if id == "-" {
+        let mut text = String::new();
+        std::io::stdin().take(64 * 1024).read_to_string(&mut text)?;
+        let secret = Secret::new(text.trim().to_owned());
+        let key = PresentedKey::parse(secret.expose()).map_err(|_| no_key())?;
+        let found = store::by_hash(reader.conn(), &key.hash()).await?.ok_or_else(no_key)?;
+        return Ok((found.key.id, found.key.project_id));
+    }
+    let id: KeyId = id.parse().map_err(|_| no_key())?;
+    let project = store::project_of(reader.conn(), id).await?.ok_or_else(no_key)?;
+    Ok((id, project))
+}
+
+fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return output::json(key);
+    }
+    let time = |at: Option<crate::base::clock::Timestamp>| at.map_or("never".to_owned(), |at| at.to_string());
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let scopes = key.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let rows = [
+        ("id", key.id.to_string()),
+        ("name", key.name.clone()),
+        ("key", key.display.clone()),
+        ("status", state(key.status).to_owned()),
+        ("project", key.project_id.to_string()),
+        ("owner", text(&key.owner)),
+        ("description", text(&key.description)),
+        ("scopes", scopes),
+        ("made by", key.created_by.clone()),
+        ("made", key.created_at.to_string()),
+        ("expires", time(key.expires_at)),
+        ("last used", time(key.last_used_at)),
+        ("revoked", time(key.revoked_at)),
+        ("reason", text(&key.revoked_reason)),
+    ];
+    output::table(&["FIELD", "VALUE"], rows.map(|(name, value)| vec![name.to_owned(), value]));
+    Ok(())
+}
+
+fn state(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Active => "active",
+        KeyState::Disabled => "disabled",
+        KeyState::Expired => "expired",
+        KeyState::Revoked => "revoked",
+        KeyState::Rotating => "rotating",
+    }
+}

@@ -1,0 +1,160 @@
+//! The command line: a thin layer over the same use-cases as the HTTP service.
+//!
+//! Results go to standard output, everything else to standard error. Exit status: 0 done, 1 refused or not found, 2 usage.
+
+mod args;
+mod config;
+mod doctor;
+mod keys;
+mod output;
+mod serve;
+mod users;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::base::clock::SystemClock;
+use crate::base::rng::SystemRng;
+use crate::ctx::Ctx;
+use crate::infra::config::{Config, ConfigError, Loaded};
+use crate::infra::db::{self, Db, MigrationState, StartError};
+use crate::infra::telemetry::logs::{self, Output};
+
+use args::{Command, Invocation};
+
+/// Why a command didn't do what it was told.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The call or the configuration is wrong: exit status 2.
+    Usage(String),
+    /// It was refused, or there is nothing such: exit status 1.
+    Refused(String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+macro_rules! refused {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Refused(error.to_string())
+            }
+        }
+    )*};
+}
+
+refused!(
+    StartError,
+    crate::infra::db::DbError,
+    crate::ctx::CtxError,
+    crate::server::ListenError,
+    crate::features::users::register::RegisterError,
+    crate::features::keys::create::CreateError,
+    crate::features::keys::change::ChangeError,
+    std::io::Error
+);
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Invocation::parse() {
+        Ok(invocation) => run(invocation),
+        // Help and version are printed, and done; everything else is usage.
+        Err(error) => error.exit(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (text, status) = match failure {
+                Failure::Usage(text) => (text, 2),
+                Failure::Refused(text) => (text, 1),
+            };
+            output::complain(&format!("keyward: {text}"));
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn run(invocation: Invocation) -> Result<(), Failure> {
+    let Invocation { command, format, file, flags } = invocation;
+    if let Command::Completions { shell } = command {
+        return output::completions(shell);
+    }
+    let file = file.or_else(|| std::env::var_os("KEYWARD_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+    let loaded = Loaded::load(file.as_deref(), environment()?, flags)?;
+    let config = Config::parse(&loaded)?;
+    let output = if matches!(command, Command::Serve) { Output::Stdout } else { Output::Stderr };
+    logs::init(&config.log, output);
+    for setting in loaded.without_effect() {
+        tracing::warn!(setting = setting.key, "this setting has no effect in this version yet");
+    }
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve => serve::serve(config).await,
+            Command::Migrate => migrate(&config).await,
+            Command::Doctor => doctor::doctor(&config, format).await,
+            Command::Config => config::show(&loaded, format),
+            Command::Openapi => config::openapi(config).await,
+            Command::Users(command) => users::run(&ready(config).await?, command, format).await,
+            Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
+            Command::Completions { .. } => Ok(()),
+        }
+    })
+}
+
+/// The environment's variables; ours must be text.
+fn environment() -> Result<Vec<(String, String)>, Failure> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) if name.starts_with("KEYWARD_") || name == "DATABASE_URL" || name == "REDIS_URL" => {
+                Err(Failure::Usage(format!("{name} isn't valid UTF-8")))
+            }
+            // Of no interest to us.
+            Err(_) => Ok((name, String::new())),
+        })
+        .collect()
+}
+
+async fn migrate(config: &Config) -> Result<(), Failure> {
+    let db = Db::open(&config.database).await?;
+    let before = db::migration_state(&db).await?;
+    db::migrate(&db).await?;
+    match before {
+        MigrationState::Behind(count) => output::say(&format!("applied {count} migration(s)")),
+        _ => output::say("the schema is up to date"),
+    }
+    db.close().await;
+    Ok(())
+}
+
+/// Opens the storage and brings its schema up to date, or says that it isn't.
+pub(crate) async fn open(config: &Config) -> Result<Db, Failure> {
+    let db = Db::open(&config.database).await?;
+    if config.database.migrate_on_start {
+        db::migrate(&db).await?;
+    } else {
+        match db::migration_state(&db).await? {
+            MigrationState::Current(_) => {}
+            MigrationState::Behind(_) => return Err(StartError::Older.into()),
+            MigrationState::Ahead(version) => return Err(StartError::Newer(version).into()),
+        }
+    }
+    Ok(db)
+}
+
+/// What a command works with.
+async fn ready(config: Config) -> Result<Ctx, Failure> {
+    let db = open(&config).await?;
+    let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
+    crate::features::projects::ensure_system(&ctx).await?;
+    Ok(ctx)
+}

@@ -1,0 +1,185 @@
+//! Permission as an argument: the only ways for a handler to learn of a project or a key.
+
+use std::marker::PhantomData;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+
+use crate::base::id::{KeyId, ProjectId};
+use crate::ctx::Ctx;
+use crate::features::audit::By;
+use crate::features::{keys, projects};
+use crate::web::extract::Path;
+use crate::web::problem::Problem;
+use crate::web::request::RequestContext;
+
+use super::{Access, Caller, Machine, Permission, Person, Reach, authenticate};
+
+fn forbidden() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", "The caller isn't allowed to do this.")
+}
+
+/// The problem of a key that isn't there, or not for this caller.
+pub(crate) fn key_not_found() -> Problem {
+    Problem::not_found("key_not_found", "There is no such key.")
+}
+
+async fn authenticated(parts: &mut Parts, ctx: &Ctx) -> Result<(Caller, By), Problem> {
+    let caller = authenticate::caller(ctx, &parts.headers).await?;
+    let Ok(origin) = RequestContext::from_request_parts(parts, ctx).await;
+    // Set once a request: a second time would be the same caller.
+    let _ = origin.caller.set(caller.id());
+    let by = caller.by(&origin);
+    Ok((caller, by))
+}
+
+/// A person, for what only people have: sessions and passwords.
+#[derive(Debug)]
+pub struct PersonCaller {
+    /// Who.
+    pub person: Person,
+    /// For the audit trail.
+    pub by: By,
+}
+
+impl FromRequestParts<Ctx> for PersonCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        match authenticated(parts, ctx).await? {
+            (Caller::Person(person), by) => Ok(Self { person, by }),
+            (Caller::Machine(_), _) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "person_required", "Only a person can do this, not a key."))
+            }
+        }
+    }
+}
+
+/// A key that asks about itself; needs no permission.
+#[derive(Debug)]
+pub struct KeyCaller(pub Machine);
+
+impl FromRequestParts<Ctx> for KeyCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        match authenticated(parts, ctx).await? {
+            (Caller::Machine(machine), _) => Ok(Self(machine)),
+            (Caller::Person(_), _) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "key_required", "Send an API key: a person has no key of their own."))
+            }
+        }
+    }
+}
+
+/// A permission in the project that the path names.
+#[derive(Debug)]
+pub struct InProject<P> {
+    /// Who.
+    pub caller: Caller,
+    /// For the audit trail.
+    pub by: By,
+    /// Where.
+    pub project: ProjectId,
+    permission: PhantomData<P>,
+}
+
+async fn check(ctx: &Ctx, caller: &Caller, scope: &str, project: ProjectId, hidden: fn() -> Problem) -> Result<(), Problem> {
+    match caller.access(ctx, scope, project).await? {
+        Access::Granted => Ok(()),
+        Access::Forbidden => Err(forbidden()),
+        Access::Hidden => Err(hidden()),
+    }
+}
+
+impl<P: Permission> FromRequestParts<Ctx> for InProject<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let not_found = || Problem::not_found("project_not_found", "There is no such project.");
+        let (caller, by) = authenticated(parts, ctx).await?;
+        let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| not_found())?;
+        check(ctx, &caller, P::SCOPE, project, not_found).await?;
+        Ok(Self { caller, by, project, permission: PhantomData })
+    }
+}
+
+/// A permission in the caller's own project: a person's personal one, a key's only one.
+#[derive(Debug)]
+pub struct AtHome<P> {
+    /// Who.
+    pub caller: Caller,
+    /// For the audit trail.
+    pub by: By,
+    /// Where.
+    pub project: ProjectId,
+    permission: PhantomData<P>,
+}
+
+impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let (caller, by) = authenticated(parts, ctx).await?;
+        let project = match &caller {
+            Caller::Machine(machine) => machine.project,
+            Caller::Person(person) => projects::store::personal(ctx.db.reader().await?.conn(), person.user)
+                .await?
+                .ok_or_else(|| Problem::not_found("project_not_found", "You have no project of your own."))?,
+        };
+        check(ctx, &caller, P::SCOPE, project, forbidden).await?;
+        Ok(Self { caller, by, project, permission: PhantomData })
+    }
+}
+
+/// A permission on the key that the path names.
+#[derive(Debug)]
+pub struct OnKey<P> {
+    /// Who.
+    pub caller: Caller,
+    /// For the audit trail.
+    pub by: By,
+    /// The key's project: an argument of every query.
+    pub project: ProjectId,
+    /// Which key.
+    pub key: KeyId,
+    permission: PhantomData<P>,
+}
+
+impl<P: Permission> FromRequestParts<Ctx> for OnKey<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let (caller, by) = authenticated(parts, ctx).await?;
+        let Path(key) = Path::from_request_parts(parts, ctx).await.map_err(|_| key_not_found())?;
+        let project = keys::store::project_of(ctx.db.reader().await?.conn(), key).await?.ok_or_else(key_not_found)?;
+        check(ctx, &caller, P::SCOPE, project, key_not_found).await?;
+        Ok(Self { caller, by, project, key, permission: PhantomData })
+    }
+}
+
+/// A permission wherever the caller holds it; the handler compares what it finds with the reach.
+#[derive(Debug)]
+pub struct Anywhere<P> {
+    /// Who.
+    pub caller: Caller,
+    /// For the audit trail.
+    pub by: By,
+    /// The projects in which the permission is held: at least one.
+    pub reach: Reach,
+    permission: PhantomData<P>,
+}
+
+impl<P: Permission> FromRequestParts<Ctx> for Anywhere<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let (caller, by) = authenticated(parts, ctx).await?;
+        let reach = caller.reach(ctx, P::SCOPE).await?;
+        if reach == Reach::Projects(Vec::new()) {
+            return Err(forbidden());
+        }
+        Ok(Self { caller, by, reach, permission: PhantomData })
+    }
+}

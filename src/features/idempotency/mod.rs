@@ -1,0 +1,113 @@
+//! `Idempotency-Key`: a creation that is sent twice happens once.
+//!
+//! The claim is a row written in the creation's own transaction, so that of two at once one waits for the other. An answer
+//! that held a secret is never kept: the second sender learns the id of what the first one made.
+
+pub mod store;
+
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::base::clock::Timestamp;
+use crate::infra::db::{DbError, Tx};
+use crate::web::problem::Problem;
+
+/// How long a first answer stands.
+pub const KEPT: Duration = Duration::from_hours(24);
+
+/// The header's value: any text of 1 to 255 bytes; `None` if it wasn't sent.
+#[derive(Clone, Debug)]
+pub struct IdempotencyKey(pub Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) if (1..=255).contains(&text.len()) => Ok(Self(Some(text.to_owned()))),
+            _ => Err(Problem::bad_request("invalid_idempotency_key", "Idempotency-Key must be text of 1 to 255 bytes.")),
+        }
+    }
+}
+
+/// What makes two requests the same.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Who asks.
+    pub caller: &'a str,
+    /// For what.
+    pub operation: &'static str,
+    /// The client's key.
+    pub key: &'a str,
+    /// A hash of the body; see [`fingerprint`].
+    pub fingerprint: Vec<u8>,
+}
+
+/// The SHA-256 of a body's canonical form. The body must hold no password: a hash of one could be searched for.
+#[must_use]
+pub fn fingerprint(body: &impl Serialize) -> Vec<u8> {
+    // Our own request types always serialise.
+    Sha256::digest(serde_json::to_vec(body).unwrap_or_default()).to_vec()
+}
+
+/// Why a claim isn't the first.
+#[derive(Debug, thiserror::Error)]
+pub enum Claimed {
+    /// The same request was done before.
+    #[error("the same request was done before")]
+    Replay {
+        /// What it made.
+        resource_id: String,
+    },
+    /// Another request had the same key.
+    #[error("another request had the same key")]
+    Mismatch,
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] DbError),
+}
+
+impl From<Claimed> for Problem {
+    fn from(claimed: Claimed) -> Self {
+        match claimed {
+            Claimed::Replay { resource_id } => Self::new(
+                StatusCode::CONFLICT,
+                "idempotency_replay",
+                "This request was done before; its answer held a secret, which is shown once only.",
+            )
+            .with_id(resource_id),
+            Claimed::Mismatch => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_mismatch",
+                "Another request was sent with this Idempotency-Key.",
+            ),
+            Claimed::Storage(error) => error.into(),
+        }
+    }
+}
+
+/// Claims a key for what this transaction makes.
+///
+/// # Errors
+/// The key was used within [`KEPT`], or the storage.
+pub async fn claim(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: Timestamp) -> Result<(), Claimed> {
+    if store::insert(tx, request, resource_id, now).await? {
+        return Ok(());
+    }
+    let Some(earlier) = store::find(tx, request).await? else { return Err(Claimed::Mismatch) };
+    if now.since(earlier.created_at) >= KEPT {
+        store::replace(tx, request, resource_id, now).await?;
+        return Ok(());
+    }
+    if earlier.fingerprint == request.fingerprint {
+        Err(Claimed::Replay { resource_id: earlier.resource_id })
+    } else {
+        Err(Claimed::Mismatch)
+    }
+}

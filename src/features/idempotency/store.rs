@@ -1,0 +1,88 @@
+//! All SQL for `idempotency`.
+
+use crate::base::clock::Timestamp;
+use crate::infra::db::{DbError, Sql, Tx};
+use crate::{on, sql};
+
+use super::Request;
+
+sql! {
+    INSERT = Sql::same(
+        "INSERT INTO idempotency (caller, operation, idempotency_key, fingerprint, resource_id, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (caller, operation, idempotency_key) DO NOTHING",
+    );
+    FIND = Sql::same(
+        "SELECT fingerprint, resource_id, created_at FROM idempotency
+         WHERE caller = $1 AND operation = $2 AND idempotency_key = $3",
+    );
+    REPLACE = Sql::same(
+        "UPDATE idempotency SET fingerprint = $4, resource_id = $5, created_at = $6
+         WHERE caller = $1 AND operation = $2 AND idempotency_key = $3",
+    );
+    PRUNE = Sql::same("DELETE FROM idempotency WHERE created_at < $1");
+}
+
+/// A first request.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Earlier {
+    pub fingerprint: Vec<u8>,
+    pub resource_id: String,
+    pub created_at: Timestamp,
+}
+
+/// Whether the row is new. Waits for another transaction that is just adding it.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    request: &Request<'_>,
+    resource_id: &str,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    write(tx, INSERT, request, resource_id, now).await
+}
+
+/// Takes over a row that has run out.
+pub(super) async fn replace(
+    tx: &mut Tx,
+    request: &Request<'_>,
+    resource_id: &str,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    write(tx, REPLACE, request, resource_id, now).await
+}
+
+async fn write(
+    tx: &mut Tx,
+    statement: Sql,
+    request: &Request<'_>,
+    resource_id: &str,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let rows = on!(tx.conn(), statement, |c, sql| sqlx::query(sql)
+        .bind(request.caller)
+        .bind(request.operation)
+        .bind(request.key)
+        .bind(&request.fingerprint)
+        .bind(resource_id)
+        .bind(now)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+pub(super) async fn find(tx: &mut Tx, request: &Request<'_>) -> Result<Option<Earlier>, DbError> {
+    on!(tx.conn(), FIND, |c, sql| sqlx::query_as(sql)
+        .bind(request.caller)
+        .bind(request.operation)
+        .bind(request.key)
+        .fetch_optional(c)
+        .await)
+}
+
+/// Forgets what was claimed before `limit`.
+///
+/// # Errors
+/// The storage.
+pub async fn prune(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql).bind(limit).execute(c).await.map(|_| ()))
+}

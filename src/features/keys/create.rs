@@ -1,0 +1,240 @@
+//! Making a key.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::base::clock::Timestamp;
+use crate::base::duration::Seconds;
+use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
+use crate::base::invalid::{Check, Invalid};
+use crate::base::secret::Secret;
+use crate::ctx::Ctx;
+use crate::features::audit::{self, By, Entry, Outcome};
+use crate::features::auth::Grants;
+use crate::features::events::{self, Event};
+use crate::features::idempotency::{self, Claimed};
+use crate::features::projects;
+use crate::features::scopes::Scopes;
+use crate::infra::db::DbError;
+use crate::web::rate::{RateLimited, seconds_up};
+
+use super::format::NewSecret;
+use super::{Key, KeyView, Metadata, rules, store};
+
+/// The window of the limit on keys that one person makes.
+pub const DAY: Duration = Duration::from_hours(24);
+
+/// What a key shall be.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// For people: 1 to 100 characters. The simple API takes `default` where it is left out.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 100, example = "billing worker", nullable = false)]
+    pub name: Option<String>,
+    /// For people.
+    #[serde(default)]
+    #[schema(max_length = 1000)]
+    pub description: Option<String>,
+    /// What it may do. Nobody grants what they don't hold.
+    #[serde(default)]
+    #[schema(nullable = false, example = json!(["orders:read"]))]
+    pub scopes: Option<Scopes>,
+    /// How long it lasts: seconds, or a short form such as `30d`. For ever where neither this nor `expires_at` is given.
+    #[serde(default)]
+    #[schema(schema_with = crate::web::openapi::duration)]
+    pub expires_in: Option<Seconds>,
+    /// Until when it lasts.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// Whatever the owner wants to keep with it: at most 16 KiB of JSON.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>, nullable = false, example = json!({"team": "billing"}))]
+    pub metadata: Option<Metadata>,
+    /// Whom it is for, in the project's own words.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 255, example = "customer-42")]
+    pub owner: Option<String>,
+}
+
+/// For whom and how a key is made.
+#[derive(Debug)]
+pub struct Making<'a> {
+    /// For the audit trail.
+    pub by: &'a By,
+    /// The id of whoever makes it.
+    pub caller_id: &'a str,
+    /// In which project.
+    pub project: ProjectId,
+    /// The person who answers for it; `None`: nobody, and no limit.
+    pub responsible: Option<UserId>,
+    /// Whether the person's limit holds.
+    pub limited: bool,
+    /// What whoever makes it may give.
+    pub grants: &'a Grants,
+    /// The client's `Idempotency-Key`.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// A new key.
+#[derive(Debug)]
+pub struct Created {
+    /// The key.
+    pub key: Key,
+    /// Shown this once.
+    pub secret: Secret,
+    /// How the person's limit stands; `None` where none holds.
+    pub limit: Option<RateLimited>,
+}
+
+/// Why no key was made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The wishes break rules.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A scope that whoever makes it doesn't hold.
+    #[error("a scope that the caller doesn't hold")]
+    NotHeld,
+    /// The project is gone.
+    #[error("there is no such project")]
+    NoProject,
+    /// The person has made as many as they may.
+    #[error("too many keys")]
+    TooMany(RateLimited),
+    /// The `Idempotency-Key` was used before.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] DbError),
+}
+
+/// Makes a key. Nothing is shown before it is on disk.
+///
+/// # Errors
+/// See [`CreateError`].
+pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Created, CreateError> {
+    let fingerprint = idempotency::fingerprint(&(making.project, &new));
+    let now = ctx.now();
+    let id = KeyId::generate(now, &*ctx.rng);
+    let mut key = check(id, making, new, now)?;
+    if !key.scopes.iter().all(|scope| making.grants.allow(scope)) {
+        return Err(CreateError::NotHeld);
+    }
+    let prefix = projects::store::prefix(ctx.db.reader().await?.conn(), making.project)
+        .await?
+        .ok_or(CreateError::NoProject)?
+        .unwrap_or_else(|| ctx.config.keys.prefix.clone());
+    let secret = NewSecret::generate(&prefix, &*ctx.rng);
+    key.prefix.clone_from(&secret.prefix);
+    key.first_four.clone_from(&secret.first_four);
+    key.last_four.clone_from(&secret.last_four);
+
+    let mut tx = ctx.db.begin().await?;
+    if let Some(client_key) = making.idempotency_key {
+        let request =
+            idempotency::Request { caller: making.caller_id, operation: "key.create", key: client_key, fingerprint };
+        idempotency::claim(&mut tx, &request, &id.to_string(), now).await?;
+    }
+    let limit = match making.responsible {
+        Some(user) if making.limited && ctx.config.keys.per_user_per_day > 0 => {
+            let limit = ctx.config.keys.per_user_per_day;
+            let used = store::admit_creation(&mut tx, user, now.saturating_sub(DAY), limit)
+                .await?
+                .map_err(|oldest| CreateError::TooMany(told(limit, 0, wait(oldest, now))))?;
+            store::add_creation(&mut tx, user, id, now).await?;
+            Some(told(limit, u64::from(limit).saturating_sub(used + 1), DAY.as_secs()))
+        }
+        _ => None,
+    };
+    store::insert(&mut tx, &key, SecretId::generate(now, &*ctx.rng), &secret).await?;
+    let view = json!(KeyView::at(key.clone(), now));
+    let entry = Entry {
+        by: making.by,
+        at: now,
+        action: "key.create",
+        resource_type: "key",
+        resource_id: Some(id.to_string()),
+        project: Some(making.project),
+        outcome: Outcome::Success,
+        changes: Some(json!({ "after": view })),
+    };
+    audit::append(&mut tx, ctx, entry).await?;
+    let event = Event { at: now, project: making.project, kind: "key.created", resource_id: id.to_string(), data: view };
+    events::append(&mut tx, ctx, event).await?;
+    tx.commit().await?;
+    Ok(Created { key, secret: secret.secret, limit })
+}
+
+fn told(limit: u32, remaining: u64, reset_seconds: u64) -> RateLimited {
+    RateLimited {
+        name: "keys_per_day".into(),
+        limit: limit.into(),
+        window_seconds: DAY.as_secs(),
+        remaining,
+        reset_seconds,
+    }
+}
+
+/// Until the creation at `oldest` is out of the window: a creation counts while it is younger than a day.
+fn wait(oldest: Timestamp, now: Timestamp) -> u64 {
+    seconds_up(oldest.saturating_add(DAY).since(now)).max(1)
+}
+
+fn check(id: KeyId, making: &Making<'_>, new: NewKey, now: Timestamp) -> Result<Key, Invalid> {
+    let mut check = Check::default();
+    match &new.name {
+        Some(name) => drop(check.part(rules::name(name))),
+        None => check.refuse("name", "required", "is required"),
+    }
+    check.part(rules::settings(&rules::Settings {
+        description: new.description.as_deref(),
+        owner: new.owner.as_deref(),
+        scopes: new.scopes.as_ref(),
+        metadata: new.metadata.as_ref(),
+    }));
+    let expires_at = check.part(rules::expiry(new.expires_in, new.expires_at, now));
+    check.finish()?;
+    Ok(Key {
+        id,
+        project_id: making.project,
+        user_id: making.responsible,
+        created_by: making.caller_id.to_owned(),
+        name: new.name.unwrap_or_default(),
+        description: new.description,
+        owner: new.owner,
+        scopes: Scopes::new(new.scopes.unwrap_or_default().iter().cloned()),
+        metadata: new.metadata.unwrap_or_default(),
+        disabled_at: None,
+        revoked_at: None,
+        revoked_reason: None,
+        revoked_note: None,
+        expires_at: expires_at.flatten(),
+        last_used_at: None,
+        created_at: now,
+        updated_at: now,
+        prefix: String::new(),
+        first_four: String::new(),
+        last_four: String::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_ends_when_the_creation_leaves_the_window() {
+        let made = Timestamp::from_micros(1_500_000).unwrap();
+        let now = made.saturating_add(Duration::from_millis(100));
+        let told = Duration::from_secs(wait(made, now));
+        assert_eq!(told, DAY);
+        // The window of a creation at `later` begins after `later - DAY`: the old one isn't in it any more.
+        assert!(made <= now.saturating_add(told).saturating_sub(DAY));
+        assert_eq!(wait(made, made.saturating_add(DAY)), 1);
+    }
+}

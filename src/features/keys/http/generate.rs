@@ -1,0 +1,48 @@
+//! `POST /generate-key`.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use crate::ctx::Ctx;
+use crate::features::auth::AtHome;
+use crate::features::auth::permission::KeysCreate;
+use crate::features::idempotency::IdempotencyKey;
+use crate::features::keys::create::NewKey;
+use crate::web::extract::OptionalJson;
+use crate::web::problem::Problem;
+
+use super::create::{CreatedKey, make};
+
+/// Generate a key
+///
+/// In the caller's own project, with whatever settings the body names; it may be left out. The key is shown in this answer
+/// and never again.
+#[utoipa::path(
+    post, path = "/generate-key", operation_id = "generateKey", tag = "simple",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key and body within 24 hours make one key", min_length = 1, max_length = 255)),
+    request_body(content = Option<NewKey>, description = "What the key shall be"),
+    responses(
+        (status = 201, description = "Created", body = CreatedKey,
+         headers(("Location" = String, description = "Where the key is found")),
+         links(
+            ("get" = (operation_id = "getKey", parameters(("id" = "$response.body#/id")), description = "What was made")),
+            ("revoke" = (operation_id = "revokeKey", parameters(("id" = "$response.body#/id")), description = "Take it back")),
+         )),
+        (status = 403, description = "The caller may not make keys, or not with these scopes"),
+        (status = 404, description = "The caller has no project"),
+        (status = 409, description = "The Idempotency-Key was used for the same request: `id` names what it made"),
+        (status = 422, description = "The Idempotency-Key was used for another request"),
+        (status = 429, description = "The caller has made as many keys in 24 hours as one person may"),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(super) async fn generate(
+    State(ctx): State<Ctx>,
+    AtHome { caller, by, project, .. }: AtHome<KeysCreate>,
+    IdempotencyKey(idempotency_key): IdempotencyKey,
+    OptionalJson(body): OptionalJson<Option<NewKey>>,
+) -> Result<Response, Problem> {
+    let mut body = body.unwrap_or_default();
+    body.name.get_or_insert_with(|| "default".to_owned());
+    make(&ctx, &caller, &by, project, idempotency_key.as_deref(), body).await
+}

@@ -1,0 +1,100 @@
+//! `PATCH /v1/keys/{id}`.
+
+use axum::extract::State;
+use serde::{Deserialize, Deserializer};
+
+use crate::base::clock::Timestamp;
+use crate::base::duration::Seconds;
+use crate::base::id::KeyId;
+use crate::base::invalid::Invalid;
+use crate::ctx::Ctx;
+use crate::features::auth::OnKey;
+use crate::features::auth::permission::KeysUpdate;
+use crate::features::keys::change::{self, Patch, Target};
+use crate::features::keys::{KeyView, Metadata, rules};
+use crate::features::scopes::Scopes;
+use crate::web::extract::Json;
+use crate::web::problem::Problem;
+
+/// What shall be different: an absent field stays, `null` clears.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchKey {
+    /// For people: 1 to 100 characters.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100, example = "billing worker")]
+    name: Option<Option<String>>,
+    /// For people.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, max_length = 1000)]
+    description: Option<Option<String>>,
+    /// Whom it is for, in the project's own words.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    owner: Option<Option<String>>,
+    /// What it may do; `null` for nothing. Nobody adds what they don't hold.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Scopes>, example = json!(["orders:read"]))]
+    scopes: Option<Option<Scopes>>,
+    /// Whatever the owner wants to keep with it; the whole of it is replaced.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Option<Metadata>>,
+    /// How long it lasts from now on; `null` for ever. Not together with `expires_at`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(schema_with = crate::web::openapi::duration)]
+    expires_in: Option<Option<Seconds>>,
+    /// Until when it lasts; `null` for ever.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Option<Timestamp>>,
+}
+
+/// Tells `null` from an absent field.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl PatchKey {
+    fn read(self, now: Timestamp) -> Result<Patch, Invalid> {
+        if self.name == Some(None) {
+            return Err(Invalid::field("name", "required", "can't be cleared"));
+        }
+        let expires_at = match (self.expires_in, self.expires_at) {
+            (None, None) => None,
+            (Some(None), None | Some(None)) | (None, Some(None)) => Some(None),
+            (span, at) => Some(rules::expiry(span.flatten(), at.flatten(), now)?),
+        };
+        Ok(Patch {
+            name: self.name.flatten(),
+            description: self.description,
+            owner: self.owner,
+            scopes: self.scopes.map(Option::unwrap_or_default),
+            metadata: self.metadata.map(Option::unwrap_or_default),
+            expires_at,
+        })
+    }
+}
+
+/// Change a key
+#[utoipa::path(
+    patch, path = "/v1/keys/{id}", operation_id = "updateKey", tag = "keys",
+    params(("id" = KeyId, Path, description = "Which key")),
+    request_body(content = PatchKey, description = "What shall be different"),
+    responses(
+        (status = 200, description = "The key as it is now", body = KeyView),
+        (status = 403, description = "The caller may not change keys here, or not give these scopes"),
+        (status = 404, description = "There is no such key for this caller"),
+        (status = 409, description = "The key is revoked"),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(super) async fn patch(
+    State(ctx): State<Ctx>,
+    OnKey { caller, by, project, key, .. }: OnKey<KeysUpdate>,
+    Json(body): Json<PatchKey>,
+) -> Result<axum::Json<KeyView>, Problem> {
+    let patch = body.read(ctx.now())?;
+    let grants = caller.grants(&ctx, project).await?;
+    Ok(axum::Json(change::patch(&ctx, Target { by: &by, project, key }, patch, &grants).await?))
+}

@@ -1,0 +1,154 @@
+//! API keys: making, finding, changing, revoking and verifying them.
+
+pub mod change;
+pub mod create;
+pub mod format;
+pub mod http;
+pub mod last_use;
+pub mod list;
+pub mod rules;
+pub mod store;
+pub mod verify;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, ProjectId, UserId};
+
+use super::scopes::Scopes;
+
+pub use rules::KeyState;
+
+/// Whatever the owner wants to keep with a key.
+pub type Metadata = BTreeMap<String, Value>;
+
+/// A key as it is stored. Its secrets are elsewhere: it may have several.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Names it for good.
+    pub id: KeyId,
+    /// Whose.
+    pub project_id: ProjectId,
+    /// The person who answers for it.
+    pub user_id: Option<UserId>,
+    /// Who made it: a person, a key, or `system`.
+    pub created_by: String,
+    /// For people.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// Whom the key was made for, in the project's own words.
+    pub owner: Option<String>,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// Whatever the owner wants to keep with it.
+    pub metadata: Metadata,
+    /// Since when it is refused until it is enabled.
+    pub disabled_at: Option<Timestamp>,
+    /// Since when it is refused for good.
+    pub revoked_at: Option<Timestamp>,
+    /// Why.
+    pub revoked_reason: Option<String>,
+    /// Why, in somebody's words.
+    pub revoked_note: Option<String>,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, at most a second behind.
+    pub last_used_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// What its present secret begins with.
+    pub prefix: String,
+    /// The first four characters after the prefix.
+    pub first_four: String,
+    /// The last four characters.
+    pub last_four: String,
+}
+
+/// A key, as its project sees it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Key)]
+pub struct KeyView {
+    /// Names it for good.
+    pub id: KeyId,
+    /// Whose.
+    pub project_id: ProjectId,
+    /// For people.
+    #[schema(example = "billing worker")]
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// What the key begins with.
+    #[schema(example = "sk")]
+    pub prefix: String,
+    /// What may be shown of the key: its prefix, its first four and its last four characters.
+    #[schema(example = "sk_Ab3x…9Zq0")]
+    pub display: String,
+    /// What `verify` would say of it now.
+    pub status: KeyState,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// Whatever the owner wants to keep with it.
+    #[schema(value_type = Object)]
+    pub metadata: Metadata,
+    /// Whom the key was made for, in the project's own words.
+    pub owner: Option<String>,
+    /// Who made it: a person, a key, or `system`.
+    #[schema(example = "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G")]
+    pub created_by: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-20T12:00:00Z")]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-20T12:00:00Z")]
+    pub updated_at: Timestamp,
+    /// From when on it is refused.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2027-11-20T12:00:00Z")]
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, at most a second behind.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
+    /// Since when it is refused until it is enabled.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub disabled_at: Option<Timestamp>,
+    /// Since when it is refused for good.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+    /// Why.
+    pub revoked_reason: Option<String>,
+    /// Why, in somebody's words.
+    pub revoked_note: Option<String>,
+}
+
+impl KeyView {
+    /// The key as it is at `now`.
+    #[must_use]
+    pub fn at(key: Key, now: Timestamp) -> Self {
+        Self {
+            status: rules::state(&key, None, now),
+            display: format!("{}_{}…{}", key.prefix, key.first_four, key.last_four),
+            id: key.id,
+            project_id: key.project_id,
+            name: key.name,
+            description: key.description,
+            prefix: key.prefix,
+            scopes: key.scopes,
+            metadata: key.metadata,
+            owner: key.owner,
+            created_by: key.created_by,
+            created_at: key.created_at,
+            updated_at: key.updated_at,
+            expires_at: key.expires_at,
+            last_used_at: key.last_used_at,
+            disabled_at: key.disabled_at,
+            revoked_at: key.revoked_at,
+            revoked_reason: key.revoked_reason,
+            revoked_note: key.revoked_note,
+        }
+    }
+}

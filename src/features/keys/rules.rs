@@ -1,0 +1,278 @@
+//! Decisions about keys: no I/O and no clock.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+use crate::base::duration::Seconds;
+use crate::base::invalid::{Check, Invalid};
+use crate::features::scopes::{MAX_SCOPES, Scopes};
+
+use super::{Key, Metadata};
+
+/// Longest name, in characters.
+pub const MAX_NAME: usize = 100;
+/// Longest description, in characters.
+pub const MAX_DESCRIPTION: usize = 1000;
+/// Longest owner, in characters.
+pub const MAX_OWNER: usize = 255;
+/// Largest metadata, in bytes of JSON.
+pub const MAX_METADATA: usize = 16 * 1024;
+
+/// What a key is at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = KeyStatus)]
+pub enum KeyState {
+    /// Good.
+    Active,
+    /// Refused until it is enabled.
+    Disabled,
+    /// Refused because its time is over.
+    Expired,
+    /// Refused for good.
+    Revoked,
+    /// A superseded secret inside its overlap.
+    Rotating,
+}
+
+/// What a key is. `secret_expires_at` is the end of a superseded secret's overlap.
+#[must_use]
+pub fn state(key: &Key, secret_expires_at: Option<Timestamp>, now: Timestamp) -> KeyState {
+    let over = |end: Option<Timestamp>| end.is_some_and(|end| end <= now);
+    if key.revoked_at.is_some() {
+        KeyState::Revoked
+    } else if key.disabled_at.is_some() {
+        KeyState::Disabled
+    } else if over(key.expires_at) || over(secret_expires_at) {
+        KeyState::Expired
+    } else if secret_expires_at.is_some() {
+        KeyState::Rotating
+    } else {
+        KeyState::Active
+    }
+}
+
+/// What a verification says; in the order in which it is decided. Those for limits and restrictions come with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = VerifyCode)]
+pub enum Code {
+    /// Not a key at all.
+    Malformed,
+    /// No such key, or none of a project that the caller may ask about.
+    NotFound,
+    /// Taken back for good.
+    Revoked,
+    /// Switched off.
+    Disabled,
+    /// Its time is over.
+    Expired,
+    /// It doesn't hold every scope that was asked for.
+    InsufficientScope,
+    /// Go on.
+    Valid,
+}
+
+impl Code {
+    /// As on the wire.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Malformed => "MALFORMED",
+            Self::NotFound => "NOT_FOUND",
+            Self::Revoked => "REVOKED",
+            Self::Disabled => "DISABLED",
+            Self::Expired => "EXPIRED",
+            Self::InsufficientScope => "INSUFFICIENT_SCOPE",
+            Self::Valid => "VALID",
+        }
+    }
+}
+
+/// Whether a key may do something now.
+#[must_use]
+pub fn decide(key: &Key, secret_expires_at: Option<Timestamp>, wanted: &Scopes, now: Timestamp) -> Code {
+    match state(key, secret_expires_at, now) {
+        KeyState::Revoked => Code::Revoked,
+        KeyState::Disabled => Code::Disabled,
+        KeyState::Expired => Code::Expired,
+        KeyState::Active | KeyState::Rotating => {
+            if wanted.iter().all(|scope| key.scopes.cover(scope.as_str())) { Code::Valid } else { Code::InsufficientScope }
+        }
+    }
+}
+
+/// Why a key was revoked (the reasons of RFC 5280, section 5.3.1, that apply to keys).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationReason {
+    /// Nobody says.
+    #[default]
+    Unspecified,
+    /// Somebody else may know it.
+    KeyCompromise,
+    /// Its owner has left.
+    AffiliationChanged,
+    /// Another key took its place.
+    Superseded,
+    /// What it was for has ended.
+    CessationOfOperation,
+}
+
+impl RevocationReason {
+    /// As stored and on the wire.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "key_compromise",
+            Self::AffiliationChanged => "affiliation_changed",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessation_of_operation",
+        }
+    }
+}
+
+/// A name: 1 to 100 characters, none of them control characters, not only blanks.
+///
+/// # Errors
+/// The rule.
+pub fn name(text: &str) -> Result<(), Invalid> {
+    text_of("name", text, 1, MAX_NAME, false)
+}
+
+/// What may be set on a key besides its name.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    /// For people.
+    pub description: Option<&'a str>,
+    /// Whom it is for.
+    pub owner: Option<&'a str>,
+    /// What it may do.
+    pub scopes: Option<&'a Scopes>,
+    /// Whatever its owner wants to keep.
+    pub metadata: Option<&'a Metadata>,
+}
+
+/// # Errors
+/// Every rule that is broken.
+pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
+    let mut check = Check::default();
+    if let Some(text) = settings.description {
+        check.part(text_of("description", text, 0, MAX_DESCRIPTION, true));
+    }
+    if let Some(text) = settings.owner {
+        check.part(text_of("owner", text, 1, MAX_OWNER, false));
+    }
+    if settings.scopes.is_some_and(|scopes| scopes.len() > MAX_SCOPES) {
+        check.refuse("scopes", "too_many", "must be at most 256 scopes");
+    }
+    if let Some(metadata) = settings.metadata
+        && serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len()) > MAX_METADATA
+    {
+        check.refuse("metadata", "too_large", "must be at most 16 KiB of JSON");
+    }
+    check.finish()
+}
+
+fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize, lines: bool) -> Result<(), Invalid> {
+    let length = text.chars().count();
+    if length < shortest || (shortest > 0 && text.trim().is_empty()) {
+        return Err(Invalid::field(field, "too_short", "must not be empty"));
+    }
+    if length > longest {
+        return Err(Invalid::field(field, "too_long", format!("must be at most {longest} characters")));
+    }
+    if text.chars().any(|c| c.is_control() && !(lines && matches!(c, '\n' | '\t' | '\r'))) {
+        return Err(Invalid::field(field, "invalid_value", "must not hold control characters"));
+    }
+    Ok(())
+}
+
+/// When a key ends that is told so at `now`: after a span, or at a time, not both; in the future, and before the year
+/// 10000.
+///
+/// # Errors
+/// The rule.
+pub fn expiry(
+    expires_in: Option<Seconds>,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Invalid> {
+    match (expires_in, expires_at) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(Invalid::field("expires_in", "conflict", "can't be given together with expires_at")),
+        (Some(span), None) if span.get() == 0 => {
+            Err(Invalid::field("expires_in", "invalid_value", "must be at least one second"))
+        }
+        (Some(span), None) => Ok(Some(now.saturating_add(span.as_duration()).min(Timestamp::FAR))),
+        (None, Some(at)) if at > now && at <= Timestamp::FAR => Ok(Some(at)),
+        (None, Some(_)) => Err(Invalid::field("expires_at", "invalid_value", "must be in the future")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_decided_in_order() {
+        let now = Timestamp::from_micros(1_000_000).unwrap();
+        let before = Timestamp::from_micros(999_999);
+        let after = Timestamp::from_micros(1_000_001);
+        let key = |revoked, disabled, expires| Key { revoked_at: revoked, disabled_at: disabled, expires_at: expires, ..self::key() };
+        for (key, secret, expected) in [
+            (key(before, before, before), None, KeyState::Revoked),
+            (key(None, before, before), None, KeyState::Disabled),
+            (key(None, None, before), None, KeyState::Expired),
+            (key(None, None, Some(now)), None, KeyState::Expired),
+            (key(None, None, after), None, KeyState::Active),
+            (key(None, None, None), Some(now), KeyState::Expired),
+            (key(None, None, None), after, KeyState::Rotating),
+        ] {
+            assert_eq!(state(&key, secret, now), expected);
+        }
+    }
+
+    #[test]
+    fn scopes_are_all_needed() {
+        let scopes = |list: &[&str]| Scopes::new(list.iter().map(|s| s.parse().unwrap()));
+        let key = Key { scopes: scopes(&["orders:*", "users:read"]), ..key() };
+        let ask = |list: &[&str]| decide(&key, None, &scopes(list), Timestamp::EPOCH);
+        assert_eq!(ask(&[]), Code::Valid);
+        assert_eq!(ask(&["orders:read", "users:read"]), Code::Valid);
+        assert_eq!(ask(&["orders:read", "users:write"]), Code::InsufficientScope);
+    }
+
+    #[test]
+    fn expiries_are_in_the_future() {
+        let now = Timestamp::EPOCH.saturating_add(std::time::Duration::from_secs(10));
+        let span = |s| Some(Seconds::new(s).unwrap());
+        assert_eq!(expiry(None, None, now), Ok(None));
+        assert_eq!(expiry(span(5), None, now).unwrap().unwrap().as_micros(), 15_000_000);
+        assert!(expiry(span(0), None, now).is_err());
+        assert!(expiry(None, Some(now), now).is_err());
+        assert!(expiry(span(1), Some(Timestamp::FAR), now).is_err());
+        assert!(expiry(None, Some(Timestamp::FAR.saturating_add(std::time::Duration::from_secs(1))), now).is_err());
+    }
+
+    #[test]
+    fn texts_are_bounded() {
+        assert!(name("ok").is_ok() && name(&"ä".repeat(100)).is_ok());
+        for bad in ["", "  ", "a\nb", &"x".repeat(101), "\u{7f}"] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+        let description = |text| settings(&Settings { description: Some(text), owner: None, scopes: None, metadata: None });
+        assert!(description("two\nlines").is_ok() && description("").is_ok() && description("\u{1b}[31m").is_err());
+    }
+
+    fn key() -> Key {
+        use crate::base::id::{KeyId, ProjectId};
+        Key {
+            id: KeyId::from_bits(1), project_id: ProjectId::from_bits(1), user_id: None, created_by: "system".to_owned(),
+            name: "k".to_owned(), description: None, owner: None, scopes: Scopes::default(), metadata: Metadata::new(),
+            disabled_at: None, revoked_at: None, revoked_reason: None, revoked_note: None, expires_at: None, last_used_at: None,
+            created_at: Timestamp::EPOCH, updated_at: Timestamp::EPOCH, prefix: "sk".to_owned(), first_four: String::new(), last_four: String::new(),
+        }
+    }
+}

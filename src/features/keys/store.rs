@@ -1,0 +1,395 @@
+//! All SQL for `api_keys`, `key_secrets` and `key_creations`.
+
+use serde_json::json;
+use sqlx::types::Json;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
+use crate::base::page::{Cursor, Limit};
+use crate::features::scopes::Scopes;
+use crate::infra::db::{Conn, DbError, Sql, Tx};
+use crate::infra::sink::LastUse;
+use crate::{on, sql};
+
+use super::format::NewSecret;
+use super::{Key, KeyState, Metadata};
+
+macro_rules! key_columns {
+    () => {
+        "k.id, k.project_id, k.user_id, k.created_by, k.name, k.description, k.owner, k.scopes, k.metadata,
+         k.disabled_at, k.revoked_at, k.revoked_reason, k.revoked_note, k.expires_at, k.last_used_at, k.created_at,
+         k.updated_at, s.prefix, s.first_four, s.last_four"
+    };
+}
+
+macro_rules! list {
+    ($has_scope:literal) => {
+        concat!(
+            "SELECT ",
+            key_columns!(),
+            " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
+             WHERE k.project_id = $1 AND (k.created_at, k.id) < ($2, $3)
+               AND ($4 IS NULL OR k.owner = $4)
+               AND ($5 IS NULL OR k.name_folded LIKE $5 ESCAPE '\\')
+               AND ($6 IS NULL OR k.expires_at < $6)
+               AND ($7 IS NULL OR coalesce(k.last_used_at, k.created_at) < $7)
+               AND ($8 IS NULL OR $8 = CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked'
+                                            WHEN k.disabled_at IS NOT NULL THEN 'disabled'
+                                            WHEN k.expires_at <= $9 THEN 'expired'
+                                            ELSE 'active' END)
+               AND ($10 IS NULL OR ",
+            $has_scope,
+            ") ORDER BY k.created_at DESC, k.id DESC LIMIT $11"
+        )
+    };
+}
+
+sql! {
+    INSERT = Sql::same(
+        "INSERT INTO api_keys (id, project_id, user_id, created_by, name, name_folded, description, owner, scopes,
+             metadata, expires_at, generation, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $12)",
+    );
+    INSERT_SECRET = Sql::same(
+        "INSERT INTO key_secrets (id, key_id, generation, hash, prefix, first_four, last_four, created_at)
+         VALUES ($1, $2, 1, $3, $4, $5, $6, $7)",
+    );
+    FIND = Sql::same(concat!(
+        "SELECT ", key_columns!(),
+        " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
+         WHERE k.id = $1 AND k.project_id = $2",
+    ));
+    BY_HASH = Sql::same(concat!(
+        "SELECT ", key_columns!(), ", s.id AS secret_id, s.expires_at AS secret_expires_at, p.kind AS project_kind
+         FROM key_secrets s JOIN api_keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
+         WHERE s.hash = $1",
+    ));
+    LIST = Sql::pick(
+        list!("jsonb_exists(k.scopes, $10)"),
+        list!("EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
+    );
+    PROJECT_OF = Sql::same("SELECT project_id FROM api_keys WHERE id = $1");
+    /// Holds the row until the transaction ends.
+    LOCK = Sql::same("UPDATE api_keys SET updated_at = updated_at WHERE id = $1 AND project_id = $2");
+    SAVE = Sql::same(
+        "UPDATE api_keys SET name = $3, name_folded = $4, description = $5, owner = $6, scopes = $7, metadata = $8,
+             expires_at = $9, disabled_at = $10, revoked_at = $11, revoked_reason = $12, revoked_note = $13,
+             updated_at = $14
+         WHERE id = $1 AND project_id = $2",
+    );
+    DELETE = Sql::same("DELETE FROM api_keys WHERE id = $1 AND project_id = $2");
+    /// Makes two creations by one person wait for each other.
+    LOCK_USER = Sql::same("UPDATE users SET keys_made = keys_made + 1 WHERE id = $1");
+    /// The creation that must leave the window for the next to be allowed.
+    NTH_CREATION = Sql::same(
+        "SELECT created_at FROM key_creations WHERE user_id = $1 AND created_at > $2
+         ORDER BY created_at DESC LIMIT 1 OFFSET $3",
+    );
+    COUNT_CREATIONS = Sql::same("SELECT count(*) FROM key_creations WHERE user_id = $1 AND created_at > $2");
+    ADD_CREATION = Sql::same("INSERT INTO key_creations (user_id, key_id, created_at) VALUES ($1, $2, $3)");
+    PRUNE_CREATIONS = Sql::same("DELETE FROM key_creations WHERE created_at < $1");
+    USED_KEYS = Sql::pick(
+        "UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, u.at)
+         FROM (SELECT key, max(at) AS at FROM jsonb_to_recordset($1) AS r(key text, at timestamptz) GROUP BY key) u
+         WHERE k.id = u.key",
+        "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, u.at), u.at)
+         FROM (SELECT e.value ->> 'key' AS key, max(e.value ->> 'micros') AS at FROM json_each($1) e GROUP BY 1) u
+         WHERE api_keys.id = u.key",
+    );
+    USED_SECRETS = Sql::pick(
+        "UPDATE key_secrets s SET last_used_at = greatest(s.last_used_at, u.at)
+         FROM jsonb_to_recordset($1) AS u(secret text, at timestamptz) WHERE s.id = u.secret",
+        "UPDATE key_secrets SET last_used_at = max(coalesce(last_used_at, u.at), u.at)
+         FROM (SELECT e.value ->> 'secret' AS secret, e.value ->> 'micros' AS at FROM json_each($1) e) u
+         WHERE key_secrets.id = u.secret",
+    );
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: KeyId,
+    project_id: ProjectId,
+    user_id: Option<UserId>,
+    created_by: String,
+    name: String,
+    description: Option<String>,
+    owner: Option<String>,
+    scopes: Json<Scopes>,
+    metadata: Json<Metadata>,
+    disabled_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+    revoked_reason: Option<String>,
+    revoked_note: Option<String>,
+    expires_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    prefix: String,
+    first_four: String,
+    last_four: String,
+}
+
+impl From<Row> for Key {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            project_id: row.project_id,
+            user_id: row.user_id,
+            created_by: row.created_by,
+            name: row.name,
+            description: row.description,
+            owner: row.owner,
+            scopes: row.scopes.0,
+            metadata: row.metadata.0,
+            disabled_at: row.disabled_at,
+            revoked_at: row.revoked_at,
+            revoked_reason: row.revoked_reason,
+            revoked_note: row.revoked_note,
+            expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            prefix: row.prefix,
+            first_four: row.first_four,
+            last_four: row.last_four,
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct PresentedRow {
+    #[sqlx(flatten)]
+    key: Row,
+    secret_id: SecretId,
+    secret_expires_at: Option<Timestamp>,
+    project_kind: String,
+}
+
+/// What a shown secret belongs to.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// The key.
+    pub key: Key,
+    /// Which of its secrets.
+    pub secret_id: SecretId,
+    /// The end of a superseded secret's overlap.
+    pub secret_expires_at: Option<Timestamp>,
+    /// `personal`, `team` or `system`.
+    pub project_kind: String,
+}
+
+/// What a list is narrowed to.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// This status.
+    pub status: Option<KeyState>,
+    /// This owner.
+    pub owner: Option<String>,
+    /// Keys that were given exactly this scope.
+    pub scope: Option<String>,
+    /// Keys whose name holds this, without regard to case.
+    pub q: Option<String>,
+    /// Keys that end before this.
+    pub expires_before: Option<Timestamp>,
+    /// Keys that haven't been used since.
+    pub unused_since: Option<Timestamp>,
+}
+
+/// Adds a key with its first secret.
+pub(super) async fn insert(tx: &mut Tx, key: &Key, secret_id: SecretId, secret: &NewSecret) -> Result<(), DbError> {
+    on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
+        .bind(key.id)
+        .bind(key.project_id)
+        .bind(key.user_id)
+        .bind(&key.created_by)
+        .bind(&key.name)
+        .bind(folded(&key.name))
+        .bind(key.description.as_deref())
+        .bind(key.owner.as_deref())
+        .bind(Json(&key.scopes))
+        .bind(Json(&key.metadata))
+        .bind(key.expires_at)
+        .bind(key.created_at)
+        .execute(c)
+        .await
+        .map(|_| ()))?;
+    on!(tx.conn(), INSERT_SECRET, |c, sql| sqlx::query(sql)
+        .bind(secret_id)
+        .bind(key.id)
+        .bind(&secret.hash)
+        .bind(&secret.prefix)
+        .bind(&secret.first_four)
+        .bind(&secret.last_four)
+        .bind(key.created_at)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// What names are compared by.
+fn folded(name: &str) -> String {
+    name.to_lowercase()
+}
+
+/// A key of a project.
+///
+/// # Errors
+/// The storage.
+pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
+    let row: Option<Row> =
+        on!(conn, FIND, |c, sql| sqlx::query_as(sql).bind(id).bind(project).fetch_optional(c).await)?;
+    Ok(row.map(Key::from))
+}
+
+/// What a shown secret belongs to. The caller compares the project with what it may see.
+///
+/// # Errors
+/// The storage.
+pub async fn by_hash(conn: Conn<'_>, hash: &[u8]) -> Result<Option<Presented>, DbError> {
+    let row: Option<PresentedRow> = on!(conn, BY_HASH, |c, sql| sqlx::query_as(sql).bind(hash).fetch_optional(c).await)?;
+    Ok(row.map(|row| Presented {
+        key: row.key.into(),
+        secret_id: row.secret_id,
+        secret_expires_at: row.secret_expires_at,
+        project_kind: row.project_kind,
+    }))
+}
+
+/// Whose a key is: what permission on it is asked in.
+///
+/// # Errors
+/// The storage.
+pub async fn project_of(conn: Conn<'_>, id: KeyId) -> Result<Option<ProjectId>, DbError> {
+    on!(conn, PROJECT_OF, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)
+}
+
+/// Keys of a project, newest first.
+pub(super) async fn list(
+    conn: Conn<'_>,
+    project: ProjectId,
+    filter: &Filter,
+    now: Timestamp,
+    after: &Cursor<KeyId>,
+    limit: Limit,
+) -> Result<Vec<Key>, DbError> {
+    let status = filter.status.map(|status| match status {
+        KeyState::Active => "active",
+        KeyState::Disabled => "disabled",
+        KeyState::Expired => "expired",
+        KeyState::Revoked => "revoked",
+        KeyState::Rotating => "rotating",
+    });
+    let rows: Vec<Row> = on!(conn, LIST, |c, sql| sqlx::query_as(sql)
+        .bind(project)
+        .bind(after.at)
+        .bind(after.id)
+        .bind(filter.owner.as_deref())
+        .bind(filter.q.as_deref().map(containing))
+        .bind(filter.expires_before)
+        .bind(filter.unused_since)
+        .bind(status)
+        .bind(now)
+        .bind(filter.scope.as_deref())
+        .bind(limit.fetch())
+        .fetch_all(c)
+        .await)?;
+    Ok(rows.into_iter().map(Key::from).collect())
+}
+
+/// A pattern for names that hold this text as it stands.
+fn containing(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for c in folded(text).chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Reads a key and keeps others from changing it until the transaction ends.
+pub(super) async fn lock(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
+    on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))?;
+    find(tx.conn(), id, project).await
+}
+
+/// Writes whatever can change of a key.
+pub(super) async fn save(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
+    on!(tx.conn(), SAVE, |c, sql| sqlx::query(sql)
+        .bind(key.id)
+        .bind(key.project_id)
+        .bind(&key.name)
+        .bind(folded(&key.name))
+        .bind(key.description.as_deref())
+        .bind(key.owner.as_deref())
+        .bind(Json(&key.scopes))
+        .bind(Json(&key.metadata))
+        .bind(key.expires_at)
+        .bind(key.disabled_at)
+        .bind(key.revoked_at)
+        .bind(key.revoked_reason.as_deref())
+        .bind(key.revoked_note.as_deref())
+        .bind(key.updated_at)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// Removes a key with its secrets.
+pub(super) async fn delete(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<(), DbError> {
+    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))
+}
+
+/// Whether a person may make another key: `Err(at)` names the creation that must first leave the window, which begins
+/// after `since`. Others of the same person wait until this transaction ends.
+pub(super) async fn admit_creation(
+    tx: &mut Tx,
+    user: UserId,
+    since: Timestamp,
+    limit: u32,
+) -> Result<Result<u64, Timestamp>, DbError> {
+    on!(tx.conn(), LOCK_USER, |c, sql| sqlx::query(sql).bind(user).execute(c).await.map(|_| ()))?;
+    let nth: Option<Timestamp> = on!(tx.conn(), NTH_CREATION, |c, sql| sqlx::query_scalar(sql)
+        .bind(user)
+        .bind(since)
+        .bind(i64::from(limit) - 1)
+        .fetch_optional(c)
+        .await)?;
+    if let Some(at) = nth {
+        return Ok(Err(at));
+    }
+    let count: i64 = on!(tx.conn(), COUNT_CREATIONS, |c, sql| sqlx::query_scalar(sql)
+        .bind(user)
+        .bind(since)
+        .fetch_one(c)
+        .await)?;
+    Ok(Ok(u64::try_from(count).unwrap_or(0)))
+}
+
+/// Counts a creation, for good: deleting the key doesn't take it back.
+pub(super) async fn add_creation(tx: &mut Tx, user: UserId, key: KeyId, at: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), ADD_CREATION, |c, sql| sqlx::query(sql).bind(user).bind(key).bind(at).execute(c).await.map(|_| ()))
+}
+
+/// Forgets creations before `limit`.
+///
+/// # Errors
+/// The storage.
+pub async fn prune_creations(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), PRUNE_CREATIONS, |c, sql| sqlx::query(sql).bind(limit).execute(c).await.map(|_| ()))
+}
+
+/// Writes latest uses, in two statements whatever their number.
+pub(super) async fn write_last_uses(tx: &mut Tx, used: &[LastUse]) -> Result<(), DbError> {
+    let rows: Vec<_> = used
+        .iter()
+        .map(|u| json!({ "key": u.key, "secret": u.secret, "at": u.at, "micros": u.at.as_micros() }))
+        .collect();
+    for statement in [USED_KEYS, USED_SECRETS] {
+        on!(tx.conn(), statement, |c, sql| sqlx::query(sql).bind(Json(&rows)).execute(c).await.map(|_| ()))?;
+    }
+    Ok(())
+}

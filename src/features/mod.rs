@@ -1,0 +1,14 @@
+//! What the service does, a folder a noun. The same file names in each: `mod.rs` says what it is, `rules.rs` decides
+//! without I/O, a file a use-case, `store.rs` holds all SQL for its tables, `http/` one endpoint a file.
+
+pub mod audit;
+pub mod auth;
+pub mod events;
+pub mod health;
+pub mod idempotency;
+pub mod keys;
+pub mod projects;
+pub mod random;
+pub mod scopes;
+pub mod sessions;
+pub mod users;

@@ -1,0 +1,145 @@
+//! Logging in.
+
+use crate::base::clock::Timestamp;
+use crate::base::id::SessionId;
+use crate::base::secret::Secret;
+use crate::ctx::Ctx;
+use crate::features::audit::{self, Actor, By, Entry, Outcome};
+use crate::features::users::rules::{self, Username};
+use crate::features::users::store::Credentials;
+use crate::features::users;
+use crate::infra::db::{DbError, Tx};
+use crate::infra::passwords::PasswordError;
+use crate::web::request::RequestContext;
+
+use super::throttle::Account;
+use super::{store, throttle, token};
+
+/// Why nobody was logged in.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// No such person, another password, or a disabled person: all the same to whoever asks.
+    #[error("the username or the password is wrong")]
+    Wrong,
+    /// Too many failures lately.
+    #[error("too many failures")]
+    Blocked {
+        /// Seconds to wait.
+        seconds: u64,
+    },
+    /// Too many passwords are being hashed, or hashing failed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] DbError),
+}
+
+/// A token, shown this once.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// Sent as `Authorization: Bearer`.
+    pub token: Secret,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// Logs a person in. Takes the same steps, each as long, whether the name is known or not.
+///
+/// # Errors
+/// See [`LoginError`].
+pub async fn login(
+    ctx: &Ctx,
+    origin: &RequestContext,
+    username: &str,
+    password: &Secret,
+) -> Result<LoggedIn, LoginError> {
+    let account = Account::of(username, origin.ip);
+    if let Some(seconds) = throttle::blocked(ctx, &account).await? {
+        return Err(LoginError::Blocked { seconds });
+    }
+    // A name that nobody can have is looked up as one that nobody has.
+    let known = match Username::parse(username) {
+        Ok(username) => users::store::credentials(ctx.db.reader().await?.conn(), &username).await?,
+        Err(_) => None,
+    };
+    let password = rules::normalised(password).unwrap_or_else(|| Secret::new(String::new()));
+    let hash = known.as_ref().filter(|c| c.disabled_at.is_none()).map(|c| c.password_hash.clone());
+    let right = ctx.passwords.verify(password, hash).await?;
+
+    let now = ctx.now();
+    let mut tx = ctx.db.begin().await?;
+    // Guesses that were under way together must not slip past the delay that the first of them caused.
+    if let Some(seconds) = throttle::blocked_in(&mut tx, &account, now).await? {
+        return Err(LoginError::Blocked { seconds });
+    }
+    let result = match known.filter(|_| right) {
+        Some(person) if store::lock_user(&mut tx, person.id, &person.password_hash).await? => {
+            Ok(begin(&mut tx, ctx, origin, &account, &person, now).await?)
+        }
+        _ => {
+            throttle::failed(&mut tx, &account, now).await?;
+            let by = By { actor: Actor::Anonymous, origin: origin.clone() };
+            audit::append(&mut tx, ctx, entry(&by, now, None, Outcome::Denied)).await?;
+            Err(LoginError::Wrong)
+        }
+    };
+    tx.commit().await?;
+    result
+}
+
+async fn begin(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    origin: &RequestContext,
+    account: &Account,
+    person: &Credentials,
+    now: Timestamp,
+) -> Result<LoggedIn, DbError> {
+    let token = token::generate(&*ctx.rng);
+    let expires_at = now.saturating_add(ctx.config.auth.session_ttl).min(Timestamp::FAR);
+    let session = store::NewSession {
+        id: SessionId::generate(now, &*ctx.rng),
+        user: person.id,
+        token_hash: &token::hash(token.expose()),
+        ip: origin.ip.to_string(),
+        user_agent: origin.user_agent.as_deref(),
+        created_at: now,
+        expires_at,
+    };
+    store::insert(tx, &session, ctx.config.auth.sessions_per_user).await?;
+    store::succeeded(tx, account, now).await?;
+    let by = By { actor: Actor::User(person.id, person.username.clone()), origin: origin.clone() };
+    audit::append(tx, ctx, entry(&by, now, Some(session.id), Outcome::Success)).await?;
+    Ok(LoggedIn { token, expires_at })
+}
+
+fn entry(by: &By, at: Timestamp, session: Option<SessionId>, outcome: Outcome) -> Entry<'_> {
+    Entry {
+        by,
+        at,
+        action: "session.create",
+        resource_type: "session",
+        resource_id: session.map(|id| id.to_string()),
+        project: None,
+        outcome,
+        changes: None,
+    }
+}
+
+/// Ends the session that asks, or another of the same person.
+///
+/// # Errors
+/// The storage. `Ok(false)`: there is no such session.
+pub async fn end(ctx: &Ctx, by: &By, person: &crate::features::auth::Person, which: Option<SessionId>) -> Result<bool, DbError> {
+    let mut tx = ctx.db.begin().await?;
+    match which {
+        Some(id) if !store::end(&mut tx, id, person.user).await? => return Ok(false),
+        Some(_) => {}
+        None => store::end_by_token(&mut tx, &person.token_hash, person.user).await?,
+    }
+    let ended = Entry { action: "session.delete", ..entry(by, ctx.now(), which, Outcome::Success) };
+    audit::append(&mut tx, ctx, ended).await?;
+    tx.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,92 @@
+//! Making a person, with their own project.
+
+use serde_json::json;
+
+use crate::base::id::UserId;
+use crate::base::invalid::{Check, Invalid};
+use crate::base::secret::Secret;
+use crate::ctx::Ctx;
+use crate::features::audit::{self, Actor, By, Entry, Outcome};
+use crate::features::projects;
+use crate::infra::db::DbError;
+use crate::infra::passwords::PasswordError;
+
+use super::rules::{self, Username};
+use super::{User, store};
+
+/// Why nobody was made.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The name or the password breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Somebody has the name, perhaps in other capitals.
+    #[error("the username is taken")]
+    Taken,
+    /// Too many passwords are being hashed, or hashing failed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] DbError),
+}
+
+/// Makes a person. Where nobody acts yet (`Actor::Anonymous`), the trail names the new person.
+///
+/// # Errors
+/// See [`RegisterError`].
+pub async fn register(
+    ctx: &Ctx,
+    by: &By,
+    username: &str,
+    password: &Secret,
+    is_admin: bool,
+) -> Result<User, RegisterError> {
+    let mut check = Check::default();
+    let username = check.part(Username::parse(username));
+    let password = check.part(rules::new_password("password", password));
+    check.finish()?;
+    // Both are there once the check has passed.
+    let (Some(username), Some(password)) = (username, password) else { return Err(Invalid(Vec::new()).into()) };
+
+    refuse_common(ctx, "password", &password, username.as_str()).await?;
+    let hash = ctx.passwords.hash(password).await?;
+
+    let now = ctx.now();
+    let user =
+        User { id: UserId::generate(now, &*ctx.rng), username: username.as_str().to_owned(), created_at: now };
+    let by = match by.actor {
+        Actor::Anonymous => &By { actor: Actor::User(user.id, user.username.clone()), origin: by.origin.clone() },
+        _ => by,
+    };
+    let mut tx = ctx.db.begin().await?;
+    store::insert(&mut tx, &user, &username, &hash, is_admin)
+        .await
+        .map_err(|error| if error.is_unique() { RegisterError::Taken } else { error.into() })?;
+    let project = projects::create_personal(&mut tx, ctx, by, user.id, &user.username, now).await?;
+    let entry = Entry {
+        by,
+        at: now,
+        action: "user.create",
+        resource_type: "user",
+        resource_id: Some(user.id.to_string()),
+        project: Some(project),
+        outcome: Outcome::Success,
+        changes: Some(json!({ "after": { "id": user.id, "username": user.username, "is_admin": is_admin } })),
+    };
+    audit::append(&mut tx, ctx, entry).await?;
+    tx.commit().await?;
+    Ok(user)
+}
+
+/// Checks against common passwords, off the async threads.
+pub(super) async fn refuse_common(
+    ctx: &Ctx,
+    field: &'static str,
+    password: &Secret,
+    username: &str,
+) -> Result<(), RegisterError> {
+    let (password, username) = (password.clone(), username.to_owned());
+    let is_common = ctx.passwords.run(move || Ok(rules::is_common(&password, &username))).await?;
+    if is_common { Err(rules::common_password(field).into()) } else { Ok(()) }
+}

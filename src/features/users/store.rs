@@ -1,0 +1,136 @@
+//! All SQL for `users`.
+
+use crate::base::clock::Timestamp;
+use crate::base::id::UserId;
+use crate::base::page::{Cursor, Limit};
+use crate::infra::db::{Conn, DbError, Sql, Tx};
+use crate::{on, sql};
+
+use super::User;
+use super::rules::Username;
+
+sql! {
+    INSERT = Sql::same(
+        "INSERT INTO users (id, username, username_folded, password_hash, is_admin, keys_made, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, 0, $6, $6)",
+    );
+    CREDENTIALS = Sql::same(
+        "SELECT id, username, password_hash, is_admin, disabled_at FROM users WHERE username_folded = $1",
+    );
+    BY_ID = Sql::same("SELECT id, username, created_at FROM users WHERE id = $1");
+    PASSWORD_HASH = Sql::same("SELECT password_hash FROM users WHERE id = $1");
+    SET_PASSWORD_HASH = Sql::same(
+        "UPDATE users SET password_hash = $2, updated_at = $3 WHERE id = $1 AND password_hash = $4",
+    );
+    LIST = Sql::same(
+        "SELECT id, username, is_admin, disabled_at, created_at FROM users
+         WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3",
+    );
+    COUNT_ADMINS = Sql::same("SELECT count(*) FROM users WHERE is_admin AND disabled_at IS NULL");
+}
+
+/// What a log-in is checked against.
+#[derive(Clone, sqlx::FromRow)]
+pub struct Credentials {
+    /// Who.
+    pub id: UserId,
+    /// As they chose it.
+    pub username: String,
+    /// PHC string.
+    pub password_hash: String,
+    /// Whether they may act in every project.
+    pub is_admin: bool,
+    /// Since when they may not log in.
+    pub disabled_at: Option<Timestamp>,
+}
+
+/// A person, as the operator sees them.
+#[derive(Clone, Debug, serde::Serialize, sqlx::FromRow)]
+pub struct ListedUser {
+    /// Who.
+    pub id: UserId,
+    /// As they chose it.
+    pub username: String,
+    /// Whether they may act in every project.
+    pub is_admin: bool,
+    /// Since when they may not log in.
+    pub disabled_at: Option<Timestamp>,
+    /// When they registered.
+    pub created_at: Timestamp,
+}
+
+/// Adds a person; [`DbError::Unique`] if the name is taken.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    user: &User,
+    username: &Username,
+    password_hash: &str,
+    is_admin: bool,
+) -> Result<(), DbError> {
+    on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
+        .bind(user.id)
+        .bind(username.as_str())
+        .bind(username.folded())
+        .bind(password_hash)
+        .bind(is_admin)
+        .bind(user.created_at)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// What a log-in is checked against.
+///
+/// # Errors
+/// The storage.
+pub async fn credentials(conn: Conn<'_>, username: &Username) -> Result<Option<Credentials>, DbError> {
+    on!(conn, CREDENTIALS, |c, sql| sqlx::query_as(sql).bind(username.folded()).fetch_optional(c).await)
+}
+
+/// A person.
+///
+/// # Errors
+/// The storage.
+pub async fn by_id(conn: Conn<'_>, id: UserId) -> Result<Option<User>, DbError> {
+    on!(conn, BY_ID, |c, sql| sqlx::query_as(sql).bind(id).fetch_optional(c).await)
+}
+
+/// A person's present password hash.
+pub(super) async fn password_hash(conn: Conn<'_>, id: UserId) -> Result<Option<String>, DbError> {
+    on!(conn, PASSWORD_HASH, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)
+}
+
+/// Replaces a password hash, unless it has been replaced since `old` was read.
+pub(super) async fn set_password_hash(
+    tx: &mut Tx,
+    id: UserId,
+    new: &str,
+    old: &str,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    let rows = on!(tx.conn(), SET_PASSWORD_HASH, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(new)
+        .bind(now)
+        .bind(old)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+/// People, newest first.
+///
+/// # Errors
+/// The storage.
+pub async fn list(conn: Conn<'_>, after: &Cursor<UserId>, limit: Limit) -> Result<Vec<ListedUser>, DbError> {
+    on!(conn, LIST, |c, sql| sqlx::query_as(sql).bind(after.at).bind(after.id).bind(limit.fetch()).fetch_all(c).await)
+}
+
+/// How many administrators can log in.
+///
+/// # Errors
+/// The storage.
+pub async fn count_admins(conn: Conn<'_>) -> Result<i64, DbError> {
+    on!(conn, COUNT_ADMINS, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)
+}

@@ -1,0 +1,62 @@
+//! API keys and random keys.
+
+use super::source::{ConfigError, Loaded};
+
+/// The most that `/key/{length}` can be told to give: 16 MiB.
+pub const MAX_RANDOM_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Settings of keys.
+#[derive(Clone, Debug)]
+pub struct KeysConfig {
+    /// Keys that a person may make in 24 hours; 0 is off.
+    pub per_user_per_day: u32,
+    /// Prefix of new keys where the project has none of its own.
+    pub prefix: String,
+    /// Longest answer of `/key/{length}`, in bytes.
+    pub max_random_bytes: u64,
+}
+
+impl KeysConfig {
+    pub(super) fn parse(loaded: &Loaded) -> Result<Self, ConfigError> {
+        let prefix = loaded.text("key_prefix").to_owned();
+        if !is_prefix(&prefix) {
+            return Err(loaded.invalid("key_prefix", PREFIX_RULE));
+        }
+        Ok(Self {
+            per_user_per_day: u32::try_from(loaded.number("keys_per_user_per_day", 0..=1_000_000)?).unwrap_or(u32::MAX),
+            prefix,
+            max_random_bytes: loaded.number("max_key_size", 1..=MAX_RANDOM_BYTES)?,
+        })
+    }
+}
+
+/// The rule of [`is_prefix`], for people.
+pub const PREFIX_RULE: &str =
+    "expected parts of a lower-case letter and up to 15 more letters or digits, joined by _, 64 characters at most";
+
+/// Whether keys may begin with this: `[a-z][a-z0-9]{0,15}` parts joined by `_`, 64 characters at most.
+#[must_use]
+pub fn is_prefix(prefix: &str) -> bool {
+    prefix.len() <= 64
+        && prefix.split('_').all(|part| {
+            part.len() <= 16
+                && part.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_lower_case_parts() {
+        for good in ["sk", "acme_live", "a", "a1_b2_c3", "abcdefghijklmnop"] {
+            assert!(is_prefix(good), "{good}");
+        }
+        let long = ["abcdefghijklmno"; 5].join("_");
+        for bad in ["", "_", "sk_", "_sk", "1a", "Sk", "s-k", "abcdefghijklmnopq", "sk__live", "ské", &long] {
+            assert!(!is_prefix(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The settings: one table of what can be set, where each value came from, and a typed struct a subject.
+//!
+//! Precedence: defaults, then the file, then the environment, then flags. A name that isn't in the table is an error that
+//! says which one was probably meant.
+
+mod auth;
+mod database;
+mod keys;
+mod log;
+mod server;
+mod source;
+mod table;
+
+pub use auth::{AdminAccount, AuthConfig, Registration};
+pub use database::{DatabaseConfig, DatabaseUrl};
+pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
+pub use log::{LogConfig, LogFormat};
+pub use server::ServerConfig;
+pub use source::{ConfigError, Loaded, Source};
+pub use table::{SETTINGS, Setting};
+
+/// Every setting, parsed and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the data is.
+    pub database: DatabaseConfig,
+    /// Listeners, limits on the wire, the end of the process.
+    pub server: ServerConfig,
+    /// People, sessions and limits by address.
+    pub auth: AuthConfig,
+    /// API keys and random keys.
+    pub keys: KeysConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Parses what was loaded.
+    ///
+    /// # Errors
+    /// The first value that can't be used, with the name of its setting and where it came from.
+    pub fn parse(loaded: &Loaded) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: DatabaseConfig::parse(loaded)?,
+            server: ServerConfig::parse(loaded)?,
+            auth: AuthConfig::parse(loaded)?,
+            keys: KeysConfig::parse(loaded)?,
+            log: LogConfig::parse(loaded)?,
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! Listeners, limits on the wire, and the end of the process.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::source::{ConfigError, Loaded};
+
+/// Settings of the HTTP service.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where the service listens.
+    pub address: SocketAddr,
+    /// Where `/metrics` listens.
+    pub metrics_address: SocketAddr,
+    /// Open connections.
+    pub max_connections: usize,
+    /// Requests being worked on.
+    pub max_in_flight: usize,
+    /// Longest time for one request.
+    pub request_timeout: Duration,
+    /// Longest time for a request's headers, and for an idle connection.
+    pub header_timeout: Duration,
+    /// How long a stopping server still accepts.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take once the server stops.
+    pub shutdown_grace: Duration,
+    /// Origins allowed by CORS; empty is off.
+    pub cors_origins: Vec<String>,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl ServerConfig {
+    pub(super) fn parse(loaded: &Loaded) -> Result<Self, ConfigError> {
+        let host: IpAddr = loaded.parse("host", "an IP address such as 127.0.0.1 or ::")?;
+        let metrics_host = match loaded.text("metrics_host") {
+            "" => host,
+            _ => loaded.parse("metrics_host", "an IP address such as 127.0.0.1 or ::")?,
+        };
+        Ok(Self {
+            address: SocketAddr::new(host, loaded.parse("port", "a port from 0 to 65535")?),
+            metrics_address: SocketAddr::new(metrics_host, loaded.parse("metrics_port", "a port from 0 to 65535")?),
+            max_connections: count(loaded, "max_connections")?,
+            max_in_flight: count(loaded, "max_in_flight")?,
+            request_timeout: positive(loaded, "request_timeout")?,
+            header_timeout: positive(loaded, "header_timeout")?,
+            drain_delay: loaded.duration("drain_delay")?,
+            shutdown_grace: loaded.duration("shutdown_grace")?,
+            cors_origins: origins(loaded)?,
+            trusted_proxies: networks(loaded)?,
+        })
+    }
+}
+
+fn count(loaded: &Loaded, key: &'static str) -> Result<usize, ConfigError> {
+    loaded.number(key, 1..=1_000_000).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+fn positive(loaded: &Loaded, key: &'static str) -> Result<Duration, ConfigError> {
+    let duration = loaded.duration(key)?;
+    if duration.is_zero() { Err(loaded.invalid(key, "expected at least 1s")) } else { Ok(duration) }
+}
+
+/// An origin is a scheme and an authority, without a path (RFC 6454, section 6.2); a wildcard would hand every page on the
+/// web the caller's session.
+fn origins(loaded: &Loaded) -> Result<Vec<String>, ConfigError> {
+    let origins: Vec<String> = loaded.list("cors_origins", "origins such as https://example.com")?;
+    let well_formed = |origin: &String| {
+        origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://"))
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b)))
+    };
+    if origins.iter().all(well_formed) {
+        Ok(origins)
+    } else {
+        Err(loaded.invalid("cors_origins", "expected origins such as https://example.com, separated by commas"))
+    }
+}
+
+fn networks(loaded: &Loaded) -> Result<Vec<IpNet>, ConfigError> {
+    let texts: Vec<String> = loaded.list("trusted_proxies", "networks")?;
+    texts
+        .iter()
+        .map(|text| {
+            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+                loaded.invalid("trusted_proxies", "expected networks such as 10.0.0.0/8, separated by commas")
+            })
+        })
+        .collect()
+}

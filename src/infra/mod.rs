@@ -1,0 +1,11 @@
+//! What the service stands on: configuration, storage, password hashing, counters in memory, logs and metrics.
+//!
+//! Imports `base` alone. Knows no HTTP route and no feature.
+
+pub mod address_limit;
+pub mod config;
+pub mod db;
+pub mod passwords;
+pub mod reconcile;
+pub mod sink;
+pub mod telemetry;

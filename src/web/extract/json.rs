@@ -1,0 +1,201 @@
+//! JSON bodies.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use crate::base::invalid::Invalid;
+use crate::web::problem::Problem;
+
+/// How deep arrays and objects may nest.
+const MAX_DEPTH: usize = 64;
+
+/// A body that must be there.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+/// A body that may be left out, with its content type; then the default stands for it.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = has_json_type(request.headers());
+        let bytes = read(request, state).await?;
+        if !is_json {
+            return Err(unsupported());
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = has_json_type(request.headers());
+        let bytes = read(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        if !is_json {
+            return Err(unsupported());
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(status),
+        _ => Problem::bad_request("bad_request", "The request's body ended early."),
+    })
+}
+
+fn has_json_type(headers: &HeaderMap) -> bool {
+    let Some(text) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn unsupported() -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "Send the body as JSON, with Content-Type: application/json (curl: --json).",
+    )
+}
+
+/// Parses strictly.
+///
+/// # Errors
+/// The text isn't JSON, nests too deep, holds what can't be stored, or doesn't have the wanted form.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    check_shape(bytes)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        problem(path, error.inner())
+    })?;
+    deserializer.end().map_err(|error| problem(".".to_owned(), &error))?;
+    Ok(value)
+}
+
+fn problem(path: String, error: &serde_json::Error) -> Problem {
+    let place = format!("line {} column {}", error.line(), error.column());
+    if !error.is_data() {
+        return Problem::bad_request("invalid_json", format!("The body isn't valid JSON ({place})."));
+    }
+    let message = error.to_string();
+    refusal(path, &message)
+}
+
+/// Makes a problem of serde's message, which may quote a value, without the value.
+pub(super) fn refusal(path: String, message: &str) -> Problem {
+    let quoted = |message: &str| message.split('`').nth(1).map(str::to_owned);
+    if message.starts_with("unknown field") {
+        let name = quoted(message).unwrap_or_default();
+        let name: String = name.chars().take(64).collect();
+        let expected = message.rsplit_once(", expected ").map_or("", |(_, rest)| rest);
+        let expected = expected.split(" at line ").next().unwrap_or_default();
+        let mut problem = Problem::from(Invalid::field(
+            name.clone(),
+            "unknown_field",
+            if expected.is_empty() { "is not known here".to_owned() } else { format!("is not known here; expected {expected}") },
+        ));
+        problem.set_code("unknown_field");
+        return problem;
+    }
+    if message.starts_with("missing field") {
+        return Invalid::field(quoted(message).unwrap_or(path), "required", "is required").into();
+    }
+    if message.starts_with("duplicate field") {
+        return Invalid::field(quoted(message).unwrap_or(path), "duplicate", "is given more than once").into();
+    }
+    let expected = message
+        // The last one: what stands before it may be the client's.
+        .rsplit_once("expected ")
+        .map_or("has the wrong form".to_owned(), |(_, rest)| {
+            format!("expected {}", rest.split(" at line ").next().unwrap_or_default())
+        });
+    Invalid::field(if path == "." { "body".to_owned() } else { path }, "invalid_value", expected).into()
+}
+
+/// One pass over the text before it is parsed: its depth, and the character that Postgres can't keep.
+fn check_shape(bytes: &[u8]) -> Result<(), Problem> {
+    let (mut depth, mut in_string) = (0_usize, false);
+    let mut i = 0;
+    while let Some(byte) = bytes.get(i) {
+        match (in_string, byte) {
+            (true, b'\\') => {
+                if bytes.get(i + 1..i + 6) == Some(b"u0000") {
+                    return Err(Problem::bad_request("invalid_json", "The body holds a NUL character, which can't be stored."));
+                }
+                i += 1;
+            }
+            (_, b'"') => in_string = !in_string,
+            (false, b'{' | b'[') => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(Problem::bad_request("invalid_json", "The body nests deeper than 64 levels."));
+                }
+            }
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        i += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        inner: Option<Box<Body>>,
+        #[serde(default)]
+        any: Option<serde_json::Value>,
+    }
+
+    fn answer(text: &str) -> serde_json::Value {
+        let problem = parse::<Body>(text.as_bytes()).unwrap_err();
+        serde_json::from_slice(&problem.render("r")).unwrap()
+    }
+
+    #[test]
+    fn each_refusal_names_the_field_and_not_the_value() {
+        let unknown = answer(r#"{"nmae": "hunter2"}"#);
+        assert_eq!((&unknown["code"], &unknown["errors"][0]["field"]), (&"unknown_field".into(), &"nmae".into()));
+        assert!(unknown["detail"].as_str().unwrap().contains("`name`"), "{unknown}");
+        let wrong = answer(r#"{"inner": {"name": 42}}"#);
+        assert_eq!((&wrong["code"], &wrong["errors"][0]["field"]), (&"invalid_request".into(), &"inner.name".into()));
+        let wrong = answer(r#"{"inner": "hunter2"}"#);
+        assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
+        assert_eq!(answer(r#"{"name": "a", "name": "b"}"#)["errors"][0]["code"], "duplicate");
+        for text in ["", "{", "{}x", "\u{feff}{}", "{\"name\": NaN}", "{'name': 1}"] {
+            assert_eq!(answer(text)["code"], "invalid_json", "{text}");
+        }
+        assert_eq!(answer("[]")["errors"][0]["field"], "body");
+    }
+
+    #[test]
+    fn depth_and_nul_are_bounded() {
+        let nested = |n: usize| format!("{{\"any\": {}{}}}", "[".repeat(n), "]".repeat(n));
+        assert!(parse::<Body>(nested(63).as_bytes()).is_ok());
+        assert_eq!(answer(&nested(64))["code"], "invalid_json");
+        assert_eq!(answer(&"[".repeat(1_000_000))["code"], "invalid_json");
+        assert!(parse::<Body>(br#"{"name": "[[[[{{{{ \\u0000 \" "}"#).is_ok());
+        assert_eq!(answer("{\"name\": \"a\\u0000b\"}")["code"], "invalid_json");
+    }
+}

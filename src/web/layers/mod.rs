@@ -1,0 +1,14 @@
+//! What stands around every route. `server.rs` puts these together, in an order that it explains.
+
+mod admission;
+mod cors;
+mod edge;
+
+pub use admission::admission;
+pub use cors::cors;
+pub use edge::edge;
+
+/// Whether a request asks for the process's health, which must be answered whatever else is refused.
+fn is_health(path: &str) -> bool {
+    matches!(path, "/health" | "/health/live" | "/health/ready")
+}

@@ -1,0 +1,8 @@
+//! HTTP without features: problems, extractors, layers, and the parts of the OpenAPI document that every route shares.
+
+pub mod extract;
+pub mod layers;
+pub mod openapi;
+pub mod problem;
+pub mod rate;
+pub mod request;

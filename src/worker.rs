@@ -1,0 +1,88 @@
+//! The background reconcilers: each looks at the state and does what is missing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::base::clock::Timestamp;
+use crate::ctx::Ctx;
+use crate::features::{idempotency, keys, sessions};
+use crate::infra::db::DbError;
+use crate::infra::reconcile;
+
+/// How long what was counted in memory may stay unwritten.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How often what has run out is removed.
+const PRUNE: Duration = Duration::from_mins(10);
+/// How often idle addresses are forgotten.
+const FORGET: Duration = Duration::from_mins(1);
+
+/// The running reconcilers.
+#[derive(Debug)]
+pub struct Workers {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts them.
+    #[must_use]
+    pub fn start(ctx: &Ctx) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let never_woken = || Arc::new(Notify::new());
+        let flush = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { keys::last_use::flush(&ctx).await }
+            }
+        };
+        let remove = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { prune(&ctx).await }
+            }
+        };
+        let forget = {
+            let ctx = ctx.clone();
+            move || {
+                let limits = &ctx.limits;
+                [&limits.register, &limits.login, &limits.all].into_iter().for_each(|limit| limit.forget_idle());
+                std::future::ready(Ok::<(), DbError>(()))
+            }
+        };
+        let tasks = vec![
+            reconcile::spawn("last uses", FLUSH, never_woken(), stopping.clone(), flush),
+            reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
+            reconcile::spawn("address limits", FORGET, never_woken(), stopping, forget),
+        ];
+        Self { stop, tasks }
+    }
+
+    /// Lets each run once more, and waits for it.
+    pub async fn stop(self) {
+        // Fails only where every task has ended already.
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            // A reconciler catches its own panics.
+            drop(task.await);
+        }
+    }
+}
+
+/// Removes what has run out.
+///
+/// # Errors
+/// The storage.
+pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
+    let now: Timestamp = ctx.now();
+    let mut tx = ctx.db.begin().await?;
+    sessions::store::prune(&mut tx, now).await?;
+    idempotency::store::prune(&mut tx, now.saturating_sub(idempotency::KEPT)).await?;
+    // A window longer than the limit's, so that what still counts is never removed.
+    keys::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
+    tx.commit().await
+}
