@@ -67,7 +67,12 @@ impl Ctx {
     ///
     /// # Errors
     /// Metrics or password hashing refuse their set-up: a defect.
-    pub fn new(db: Db, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, config: Config) -> Result<Self, CtxError> {
+    pub fn new(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        config: Config,
+    ) -> Result<Self, CtxError> {
         let metrics = Metrics::new()?;
         let limit = |per_minute| AddressLimit::new(per_minute, Arc::clone(&clock));
         Ok(Self(Arc::new(Capabilities {
@@ -128,6 +133,8 @@ impl Deref for Ctx {
 
 impl std::fmt::Debug for Ctx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ctx").field("engine", &self.db.engine()).finish_non_exhaustive()
+        f.debug_struct("Ctx")
+            .field("engine", &self.db.engine())
+            .finish_non_exhaustive()
     }
 }

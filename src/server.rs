@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
+use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -83,8 +84,16 @@ pub fn document(ctx: &Ctx) -> utoipa::openapi::OpenApi {
 pub fn router(ctx: &Ctx) -> Router {
     let (routes, document) = routes(ctx).split_for_parts();
     // Plain data: always serialises.
-    let document: Arc<str> = openapi::complete(document).to_json().unwrap_or_default().into();
-    let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
+    let document: Arc<str> = openapi::complete(document)
+        .to_json()
+        .unwrap_or_default()
+        .into();
+    let document = move || async move {
+        (
+            [(header::CONTENT_TYPE, "application/json")],
+            document.to_string(),
+        )
+    };
     let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
 
     routes
@@ -99,7 +108,7 @@ pub fn router(ctx: &Ctx) -> Router {
         // read the refusal.
         .layer(from_fn_with_state((ctx.clone(), slots), layers::admission))
         // Answers preflights, which carry no credentials and must not be counted or refused.
-        .layer(layers::cors(&ctx.config.server.cors_origins))
+        .layer(option_layer(layers::cors(&ctx.config.server.cors_origins)))
         // Gives the request its id, deadline and last resort; renders problems; counts and logs. Outermost, so that
         // nothing leaves without an id, and no panic of a layer ends a connection.
         .layer(from_fn_with_state(ctx.clone(), layers::edge))
@@ -109,7 +118,9 @@ pub fn router(ctx: &Ctx) -> Router {
 /// Swagger UI, from the binary.
 fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none");
-    let ui: Router<S> = utoipa_swagger_ui::SwaggerUi::new("/docs").config(config).into();
+    let ui: Router<S> = utoipa_swagger_ui::SwaggerUi::new("/docs")
+        .config(config)
+        .into();
     ui.layer(map_response(async |mut response: Response| {
         // The page's own scripts, and the styles that they set; nothing from elsewhere.
         response.headers_mut().insert(
@@ -125,15 +136,27 @@ fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// The metrics listener's service.
 fn metrics_router(ctx: &Ctx) -> Router {
     async fn metrics(State(ctx): State<Ctx>) -> Response {
-        match ctx.metrics.render(&ctx.db, ctx.config.database.max_connections) {
-            Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        match ctx
+            .metrics
+            .render(&ctx.db, ctx.config.database.max_connections)
+        {
+            Ok(text) => (
+                [(
+                    header::CONTENT_TYPE,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                )],
+                text,
+            )
+                .into_response(),
             Err(error) => {
                 tracing::error!(cause = %error, "can't render the metrics");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         }
     }
-    Router::new().route("/metrics", get(metrics)).with_state(ctx.clone())
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(ctx.clone())
 }
 
 /// The sockets, open before anything else is started, so that a taken port is the first thing that is said.
@@ -175,13 +198,21 @@ impl Listeners {
 
 fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, ListenError> {
     let open = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         // A restart mustn't wait for connections of the process before; a port that is in use is refused all the same.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    open().map_err(|cause| ListenError { address, purpose, cause })
+    open().map_err(|cause| ListenError {
+        address,
+        purpose,
+        cause,
+    })
 }
 
 /// How the end is asked for.
@@ -297,7 +328,9 @@ impl Acceptor {
             .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
-        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
+        let connection = builder
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
+            .into_owned();
         let connection = self.graceful.watch(connection);
         let open = Open::count(&self.ctx, slot);
         tokio::spawn(async move {
@@ -344,7 +377,10 @@ struct Open {
 impl Open {
     fn count(ctx: &Ctx, slot: OwnedSemaphorePermit) -> Self {
         ctx.metrics.connections.inc();
-        Self { ctx: ctx.clone(), _slot: slot }
+        Self {
+            ctx: ctx.clone(),
+            _slot: slot,
+        }
     }
 }
 

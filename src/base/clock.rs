@@ -61,7 +61,8 @@ impl Timestamp {
     /// As [`checked_add`](Self::checked_add), stopping at the end of the calendar.
     #[must_use]
     pub fn saturating_add(self, span: Duration) -> Self {
-        self.checked_add(span).unwrap_or(Self(DateTime::<Utc>::MAX_UTC.trunc_subsecs(6)))
+        self.checked_add(span)
+            .unwrap_or(Self(DateTime::<Utc>::MAX_UTC.trunc_subsecs(6)))
     }
 
     /// Stops at the beginning of the calendar.
@@ -109,8 +110,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .map_err(|_| de::Error::custom("expected an RFC 3339 time such as 2027-01-31T12:00:00Z"))
+        Self::parse(&text).map_err(|_| {
+            de::Error::custom("expected an RFC 3339 time such as 2027-01-31T12:00:00Z")
+        })
     }
 }
 
@@ -132,9 +134,14 @@ pub struct SystemClock {
 impl SystemClock {
     /// Starts its monotonic reading at zero.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the one home of the real clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one home of the real clock"
+    )]
     pub fn new() -> Self {
-        Self { started: std::time::Instant::now() }
+        Self {
+            started: std::time::Instant::now(),
+        }
     }
 }
 
@@ -145,7 +152,10 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one home of the real clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one home of the real clock"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::new(Utc::now())
     }
@@ -168,7 +178,10 @@ impl ManualClock {
 
     /// Moves both readings forward.
     pub fn advance(&self, by: Duration) {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         state.0 = state.0.saturating_add(by);
         state.1 += by;
     }
@@ -176,11 +189,17 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .0
     }
 
     fn monotonic(&self) -> Duration {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .1
     }
 }
 
@@ -201,6 +220,9 @@ mod tests {
         assert_eq!(Timestamp::EPOCH.checked_add(Duration::MAX), None);
         assert!(Timestamp::EPOCH.saturating_add(Duration::MAX) > Timestamp::EPOCH);
         assert!(Timestamp::EPOCH.saturating_sub(Duration::MAX) < Timestamp::EPOCH);
-        assert_eq!(Timestamp::EPOCH.since(Timestamp::EPOCH.saturating_add(Duration::from_secs(1))), Duration::ZERO);
+        assert_eq!(
+            Timestamp::EPOCH.since(Timestamp::EPOCH.saturating_add(Duration::from_secs(1))),
+            Duration::ZERO
+        );
     }
 }

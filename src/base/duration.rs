@@ -28,7 +28,11 @@ impl Seconds {
     /// # Errors
     /// More than [`MAX_SECONDS`].
     pub const fn new(seconds: u64) -> Result<Self, DurationError> {
-        if seconds > MAX_SECONDS { Err(DurationError::TooLong) } else { Ok(Self(seconds)) }
+        if seconds > MAX_SECONDS {
+            Err(DurationError::TooLong)
+        } else {
+            Ok(Self(seconds))
+        }
     }
 
     /// As a number.
@@ -90,7 +94,9 @@ impl<'de> Deserialize<'de> for Seconds {
             type Value = Seconds;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("whole seconds or a short form such as \"5s\", \"15m\", \"12h\" or \"30d\"")
+                f.write_str(
+                    "whole seconds or a short form such as \"5s\", \"15m\", \"12h\" or \"30d\"",
+                )
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Seconds, E> {
@@ -98,7 +104,9 @@ impl<'de> Deserialize<'de> for Seconds {
             }
 
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Seconds, E> {
-                u64::try_from(seconds).map_err(|_| E::custom(DurationError::Form)).and_then(|s| self.visit_u64(s))
+                u64::try_from(seconds)
+                    .map_err(|_| E::custom(DurationError::Form))
+                    .and_then(|s| self.visit_u64(s))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Seconds, E> {
@@ -116,14 +124,25 @@ mod tests {
 
     #[test]
     fn short_forms_are_seconds() {
-        for (text, seconds) in [("0", 0), ("90", 90), ("5s", 5), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000)] {
+        for (text, seconds) in [
+            ("0", 0),
+            ("90", 90),
+            ("5s", 5),
+            ("15m", 900),
+            ("12h", 43_200),
+            ("30d", 2_592_000),
+        ] {
             assert_eq!(text.parse(), Ok(Seconds(seconds)), "{text}");
         }
         for text in ["", "s", "1.5h", "-1", "+1", "1w", "1 d", "d1", "１s", "1S"] {
             assert_eq!(text.parse::<Seconds>(), Err(DurationError::Form), "{text}");
         }
         for text in ["36501d", "99999999999999999999", "18446744073709551615d"] {
-            assert_eq!(text.parse::<Seconds>(), Err(DurationError::TooLong), "{text}");
+            assert_eq!(
+                text.parse::<Seconds>(),
+                Err(DurationError::TooLong),
+                "{text}"
+            );
         }
     }
 

@@ -23,7 +23,11 @@ fn generate(now: Timestamp, rng: &dyn Rng) -> Ulid {
 fn parse(prefix: &str, text: &str) -> Result<Ulid, NotAnId> {
     let digits = text.strip_prefix(prefix).ok_or(NotAnId)?;
     let ulid = Ulid::from_string(digits).map_err(|_| NotAnId)?;
-    if ulid.array_to_str(&mut [0; ulid::ULID_LEN]) == digits { Ok(ulid) } else { Err(NotAnId) }
+    if ulid.array_to_str(&mut [0; ulid::ULID_LEN]) == digits {
+        Ok(ulid)
+    } else {
+        Err(NotAnId)
+    }
 }
 
 macro_rules! ids {
@@ -184,7 +188,13 @@ mod tests {
     fn only_the_canonical_spelling_is_an_id() {
         let id = KeyId::from_bits(42 << 80 | 0xabc).to_string();
         assert!(id.parse::<KeyId>().is_ok());
-        for wrong in [id.to_lowercase(), id.replace('0', "O"), format!("{id} "), id.replace("key_", "KEY_"), "key_8ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned()] {
+        for wrong in [
+            id.to_lowercase(),
+            id.replace('0', "O"),
+            format!("{id} "),
+            id.replace("key_", "KEY_"),
+            "key_8ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
+        ] {
             assert_eq!(wrong.parse::<KeyId>(), Err(NotAnId), "{wrong}");
         }
     }

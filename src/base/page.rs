@@ -21,7 +21,10 @@ impl Limit {
     /// `None` outside of 1 to 200.
     #[must_use]
     pub fn new(rows: u64) -> Option<Self> {
-        u8::try_from(rows).ok().filter(|rows| (1..=Self::MAX).contains(rows)).map(Self)
+        u8::try_from(rows)
+            .ok()
+            .filter(|rows| (1..=Self::MAX).contains(rows))
+            .map(Self)
     }
 
     /// As a number.
@@ -71,7 +74,11 @@ impl<Id: FromStr> FromStr for Cursor<Id> {
         let plain = std::str::from_utf8(&plain).map_err(|_| NotACursor)?;
         let (micros, id) = plain.split_once('.').ok_or(NotACursor)?;
         Ok(Self {
-            at: micros.parse().ok().and_then(Timestamp::from_micros).ok_or(NotACursor)?,
+            at: micros
+                .parse()
+                .ok()
+                .and_then(Timestamp::from_micros)
+                .ok_or(NotACursor)?,
             id: id.parse().map_err(|_| NotACursor)?,
         })
     }
@@ -89,17 +96,31 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// Cuts the rows that a statement gave for [`Limit::fetch`] down to the page, and makes the next cursor.
     #[must_use]
-    pub fn cut<Id: fmt::Display>(mut rows: Vec<T>, limit: Limit, key: impl Fn(&T) -> Cursor<Id>) -> Self {
+    pub fn cut<Id: fmt::Display>(
+        mut rows: Vec<T>,
+        limit: Limit,
+        key: impl Fn(&T) -> Cursor<Id>,
+    ) -> Self {
         let more = rows.len() > limit.get();
         rows.truncate(limit.get());
-        let next_cursor = if more { rows.last().map(|row| key(row).to_string()) } else { None };
-        Self { data: rows, next_cursor }
+        let next_cursor = if more {
+            rows.last().map(|row| key(row).to_string())
+        } else {
+            None
+        };
+        Self {
+            data: rows,
+            next_cursor,
+        }
     }
 
     /// The same page of something else.
     #[must_use]
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
-        Page { data: self.data.into_iter().map(f).collect(), next_cursor: self.next_cursor }
+        Page {
+            data: self.data.into_iter().map(f).collect(),
+            next_cursor: self.next_cursor,
+        }
     }
 }
 
@@ -149,7 +170,9 @@ mod tests {
 
     #[test]
     fn limits_are_one_to_two_hundred() {
-        assert!(Limit::new(0).is_none() && Limit::new(201).is_none() && Limit::new(u64::MAX).is_none());
+        assert!(
+            Limit::new(0).is_none() && Limit::new(201).is_none() && Limit::new(u64::MAX).is_none()
+        );
         assert_eq!(Limit::new(200).unwrap().fetch(), 201);
         assert_eq!(Limit::default().get(), 50);
     }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 
 use crate::infra::config::SETTINGS;
 
@@ -18,7 +20,11 @@ pub(crate) enum Format {
 
 /// API keys as a service. Without a command: serve.
 #[derive(Debug, Parser)]
-#[command(name = "keyward", version, after_help = "Every setting can also stand in a file or in the environment; `keyward config` shows them all.")]
+#[command(
+    name = "keyward",
+    version,
+    after_help = "Every setting can also stand in a file or in the environment; `keyward config` shows them all."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -106,7 +112,9 @@ pub(crate) struct Whose {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
     /// Make a key and print it, this once.
-    #[command(after_help = "Example: keyward keys create billing --user ada --scopes orders:read,orders:write --expires 30d")]
+    #[command(
+        after_help = "Example: keyward keys create billing --user ada --scopes orders:read,orders:write --expires 30d"
+    )]
     Create {
         /// For people: 1 to 100 characters.
         name: String,
@@ -143,7 +151,9 @@ pub(crate) enum Keys {
         id: String,
     },
     /// Take a key back for good.
-    #[command(after_help = "Examples:\n  keyward keys revoke key_01K5ZV8QXW3M7C2R9T4B6D8F0G --reason key_compromise\n  keyward keys revoke - --force < leaked.txt")]
+    #[command(
+        after_help = "Examples:\n  keyward keys revoke key_01K5ZV8QXW3M7C2R9T4B6D8F0G --reason key_compromise\n  keyward keys revoke - --force < leaked.txt"
+    )]
     Revoke {
         /// Its id, or - to read the key itself from standard input.
         id: String,
@@ -186,8 +196,14 @@ impl Invocation {
 pub(crate) fn command() -> clap::Command {
     let mut command = Cli::command();
     for setting in SETTINGS {
-        let Some((first, aliases)) = setting.flags.split_first() else { continue };
-        let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+        let Some((first, aliases)) = setting.flags.split_first() else {
+            continue;
+        };
+        let default = if setting.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [default: {}]", setting.default)
+        };
         command = command.arg(
             Arg::new(setting.key)
                 .long(*first)
@@ -210,7 +226,11 @@ fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
     SETTINGS
         .iter()
         .filter(|setting| !setting.flags.is_empty())
-        .filter_map(|setting| deepest.get_one::<String>(setting.key).map(|value| (setting.key, value.clone())))
+        .filter_map(|setting| {
+            deepest
+                .get_one::<String>(setting.key)
+                .map(|value| (setting.key, value.clone()))
+        })
         .collect()
 }
 
@@ -225,8 +245,14 @@ mod tests {
 
     #[test]
     fn flags_may_stand_before_or_after_the_command() {
-        for line in [["keyward", "--srv-port", "9", "serve"], ["keyward", "serve", "--port", "9"]] {
-            assert_eq!(flags(&command().try_get_matches_from(line).unwrap()), [("port", "9".to_owned())]);
+        for line in [
+            ["keyward", "--srv-port", "9", "serve"],
+            ["keyward", "serve", "--port", "9"],
+        ] {
+            assert_eq!(
+                flags(&command().try_get_matches_from(line).unwrap()),
+                [("port", "9".to_owned())]
+            );
         }
     }
 
@@ -235,10 +261,15 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
             if command.get_subcommands().next().is_none() {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let help = command
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 assert!(help.contains("Example"), "{path}");
             }
-            command.get_subcommands().for_each(|inner| check(inner, &path));
+            command
+                .get_subcommands()
+                .for_each(|inner| check(inner, &path));
         }
         check(&command(), "");
     }

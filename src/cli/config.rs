@@ -20,12 +20,16 @@ pub(super) fn show(loaded: &Loaded, format: Format) -> Result<(), Failure> {
     let shown = loaded.shown();
     match format {
         Format::Json => {
-            let map: BTreeMap<_, _> =
-                shown.into_iter().map(|(key, value, source)| (key, json!({ "value": value, "source": source }))).collect();
+            let map: BTreeMap<_, _> = shown
+                .into_iter()
+                .map(|(key, value, source)| (key, json!({ "value": value, "source": source })))
+                .collect();
             output::json(&map)
         }
         Format::Table => {
-            let rows = shown.into_iter().map(|(key, value, source)| vec![key.to_owned(), value, source]);
+            let rows = shown
+                .into_iter()
+                .map(|(key, value, source)| vec![key.to_owned(), value, source]);
             output::table(&["SETTING", "VALUE", "SOURCE"], rows);
             Ok(())
         }
@@ -38,7 +42,12 @@ pub(super) async fn openapi(mut config: Config) -> Result<(), Failure> {
     let scratch = std::env::temp_dir().join(format!("keyward-openapi-{}.db", std::process::id()));
     config.database.url = DatabaseUrl::Sqlite(scratch.clone());
     let db = Db::open(&config.database).await?;
-    let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
+    let ctx = Ctx::new(
+        db,
+        Arc::new(SystemClock::new()),
+        Arc::new(SystemRng),
+        config,
+    )?;
     let document = server::document(&ctx);
     ctx.db.close().await;
     // Best effort: it is a temporary file.

@@ -35,7 +35,13 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 /// Checks everything; refuses if something failed.
 pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failure> {
     let mut findings = Vec::new();
-    let mut find = |check, verdict, detail: String| findings.push(Finding { check, verdict, detail });
+    let mut find = |check, verdict, detail: String| {
+        findings.push(Finding {
+            check,
+            verdict,
+            detail,
+        })
+    };
     // A doctor doesn't wait a minute for a server that is down.
     let mut database = config.database.clone();
     database.start_timeout = database.start_timeout.min(Duration::from_secs(5));
@@ -45,7 +51,11 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
         DatabaseUrl::Postgres(_) => false,
     };
     if new_file {
-        find("database", Verdict::Ok, "there is no file yet; the first start makes it".to_owned());
+        find(
+            "database",
+            Verdict::Ok,
+            "there is no file yet; the first start makes it".to_owned(),
+        );
         find("clock", plausible(clock), format!("it is {clock}"));
     } else {
         match Db::open(&database).await {
@@ -63,7 +73,10 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
             }
         }
     }
-    for (check, address) in [("port", config.server.address), ("metrics port", config.server.metrics_address)] {
+    for (check, address) in [
+        ("port", config.server.address),
+        ("metrics port", config.server.metrics_address),
+    ] {
         let (verdict, detail) = port(address);
         find(check, verdict, detail);
     }
@@ -71,7 +84,9 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
         find("settings", Verdict::Warning, detail);
     }
 
-    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Failed);
+    let failed = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Failed);
     match format {
         Format::Json => output::json(&findings)?,
         Format::Table => output::table(
@@ -86,21 +101,28 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
             }),
         ),
     }
-    if failed { Err(Failure::Refused("some checks failed".to_owned())) } else { Ok(()) }
+    if failed {
+        Err(Failure::Refused("some checks failed".to_owned()))
+    } else {
+        Ok(())
+    }
 }
 
 async fn schema(db: &Db, migrates: bool) -> (Verdict, String) {
     match db::migration_state(db).await {
         Ok(MigrationState::Current(version)) => (Verdict::Ok, format!("version {version}")),
-        Ok(MigrationState::Behind(count)) if migrates => {
-            (Verdict::Ok, format!("{count} migration(s) to apply; the next start does"))
-        }
-        Ok(MigrationState::Behind(count)) => {
-            (Verdict::Failed, format!("{count} migration(s) missing: run `keyward migrate`"))
-        }
-        Ok(MigrationState::Ahead(version)) => {
-            (Verdict::Failed, format!("version {version} is newer than this binary: use the newer one"))
-        }
+        Ok(MigrationState::Behind(count)) if migrates => (
+            Verdict::Ok,
+            format!("{count} migration(s) to apply; the next start does"),
+        ),
+        Ok(MigrationState::Behind(count)) => (
+            Verdict::Failed,
+            format!("{count} migration(s) missing: run `keyward migrate`"),
+        ),
+        Ok(MigrationState::Ahead(version)) => (
+            Verdict::Failed,
+            format!("version {version} is newer than this binary: use the newer one"),
+        ),
         Err(error) => (Verdict::Failed, error.to_string()),
     }
 }
@@ -108,7 +130,11 @@ async fn schema(db: &Db, migrates: bool) -> (Verdict, String) {
 /// A clock that stands at the beginning of time makes every session and expiry wrong.
 fn plausible(now: Timestamp) -> Verdict {
     let built = Timestamp::from_micros(1_763_596_800_000_000).unwrap_or(Timestamp::EPOCH);
-    if now < built { Verdict::Failed } else { Verdict::Ok }
+    if now < built {
+        Verdict::Failed
+    } else {
+        Verdict::Ok
+    }
 }
 
 async fn clocks(db: &Db, ours: Timestamp) -> (Verdict, String) {
@@ -116,19 +142,31 @@ async fn clocks(db: &Db, ours: Timestamp) -> (Verdict, String) {
         Ok(theirs) => {
             let apart = ours.since(theirs).max(theirs.since(ours));
             if apart > CLOCK_TOLERANCE {
-                (Verdict::Failed, format!("here it is {ours}, in the database {theirs}: set the clocks right"))
+                (
+                    Verdict::Failed,
+                    format!("here it is {ours}, in the database {theirs}: set the clocks right"),
+                )
             } else {
-                (plausible(ours), format!("it is {ours}, and the database agrees"))
+                (
+                    plausible(ours),
+                    format!("it is {ours}, and the database agrees"),
+                )
             }
         }
-        Err(error) => (Verdict::Warning, format!("can't ask the database for its time: {error}")),
+        Err(error) => (
+            Verdict::Warning,
+            format!("can't ask the database for its time: {error}"),
+        ),
     }
 }
 
 fn port(address: SocketAddr) -> (Verdict, String) {
     match TcpListener::bind(address) {
         Ok(_) => (Verdict::Ok, format!("{address} is free")),
-        Err(error) => (Verdict::Warning, format!("{address}: {error} (fine if that is Keyward itself)")),
+        Err(error) => (
+            Verdict::Warning,
+            format!("{address}: {error} (fine if that is Keyward itself)"),
+        ),
     }
 }
 
@@ -137,25 +175,43 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
     let mut warn = |text: &str| found.push(text.to_owned());
     let public = !config.server.address.ip().is_loopback();
     if public && config.auth.registration == Registration::Open {
-        warn("registration is open on an address that others can reach: anybody may register (KEYWARD_REGISTRATION=closed)");
+        warn(
+            "registration is open on an address that others can reach: anybody may register (KEYWARD_REGISTRATION=closed)",
+        );
     }
     if config.auth.auth_rate_per_minute == 0 {
         warn("register and login have no limit by address (KEYWARD_AUTH_RATE_PER_MINUTE is 0)");
     }
-    if config.server.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
-        warn("every address is a trusted proxy: clients choose their own address (KEYWARD_TRUSTED_PROXIES)");
+    if config
+        .server
+        .trusted_proxies
+        .iter()
+        .any(|network| network.prefix_len() == 0)
+    {
+        warn(
+            "every address is a trusted proxy: clients choose their own address (KEYWARD_TRUSTED_PROXIES)",
+        );
     }
     if public && config.server.metrics_address.ip().is_unspecified() {
         warn("metrics are served on every address (KEYWARD_METRICS_HOST)");
     }
-    if config.server.cors_origins.iter().any(|origin| origin.starts_with("http://") && !origin.contains("localhost")) {
-        warn("a CORS origin isn't https: whoever is on its network can act as its pages (KEYWARD_CORS_ORIGINS)");
+    if config
+        .server
+        .cors_origins
+        .iter()
+        .any(|origin| origin.starts_with("http://") && !origin.contains("localhost"))
+    {
+        warn(
+            "a CORS origin isn't https: whoever is on its network can act as its pages (KEYWARD_CORS_ORIGINS)",
+        );
     }
     if config.log.filter.contains("trace") {
         warn("the log is at trace level, which is slow (KEYWARD_LOG)");
     }
     if config.auth.admin.is_some() {
-        warn("the administrator's first password is in the environment: change it after the first log-in, then unset it (KEYWARD_ADMIN_PASSWORD)");
+        warn(
+            "the administrator's first password is in the environment: change it after the first log-in, then unset it (KEYWARD_ADMIN_PASSWORD)",
+        );
     }
     #[cfg(unix)]
     if let DatabaseUrl::Sqlite(path) = &config.database.url {
@@ -166,7 +222,16 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
     }
     if let DatabaseUrl::Postgres(url) = &config.database.url {
         let url = url.expose();
-        let local = ["@localhost", "@127.0.0.1", "@[::1]", "@/", "host=/", "host=%2F"].iter().any(|part| url.contains(part));
+        let local = [
+            "@localhost",
+            "@127.0.0.1",
+            "@[::1]",
+            "@/",
+            "host=/",
+            "host=%2F",
+        ]
+        .iter()
+        .any(|part| url.contains(part));
         if !local && !url.contains("sslmode=verify-full") {
             warn("the connection to Postgres doesn't verify the server (add ?sslmode=verify-full)");
         }

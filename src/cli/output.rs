@@ -19,7 +19,8 @@ pub(crate) fn complain(text: &str) {
 
 /// A value as indented JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Refused(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::Refused(error.to_string()))?;
     say(&text);
     Ok(())
 }
@@ -27,7 +28,10 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 /// Rows under a heading, as wide as the terminal.
 pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Dynamic).set_header(heading.iter());
+    table
+        .load_style(TableStyle::new())
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(heading.iter());
     table.add_rows(rows);
     say(table.trim_fmt().trim_end());
 }
@@ -36,12 +40,18 @@ pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>
 pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::Refused("not on a terminal: add --force".to_owned()));
+        return Err(Failure::Refused(
+            "not on a terminal: add --force".to_owned(),
+        ));
     }
     drop(write!(std::io::stderr(), "{question} [y/N] "));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::Refused("nothing was changed".to_owned())) }
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::Refused("nothing was changed".to_owned()))
+    }
 }
 
 /// Prints a completion script.

@@ -52,7 +52,11 @@ impl Passwords {
     ///
     /// # Errors
     /// The algorithm refused its own parameters: a defect.
-    pub fn new(parallelism: usize, rng: Arc<dyn Rng>, waiting: IntGauge) -> Result<Self, PasswordError> {
+    pub fn new(
+        parallelism: usize,
+        rng: Arc<dyn Rng>,
+        waiting: IntGauge,
+    ) -> Result<Self, PasswordError> {
         let parallelism = match parallelism {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
@@ -75,19 +79,28 @@ impl Passwords {
     /// Too many callers wait.
     pub async fn hash(&self, password: Secret) -> Result<String, PasswordError> {
         let rng = Arc::clone(&self.0.rng);
-        self.run(move || hash(password.expose().as_bytes(), &*rng)).await
+        self.run(move || hash(password.expose().as_bytes(), &*rng))
+            .await
     }
 
     /// Whether the password belongs to the hash. Without a hash it takes the same time and is false.
     ///
     /// # Errors
     /// Too many callers wait, or the hash is damaged.
-    pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, PasswordError> {
+    pub async fn verify(
+        &self,
+        password: Secret,
+        hash: Option<String>,
+    ) -> Result<bool, PasswordError> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.0.nobody.clone());
         self.run(move || {
-            let hash = PasswordHash::new(&hash).map_err(|e| PasswordError::Failed(e.to_string()))?;
-            Ok(Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok() && known)
+            let hash =
+                PasswordHash::new(&hash).map_err(|e| PasswordError::Failed(e.to_string()))?;
+            Ok(Argon2::default()
+                .verify_password(password.expose().as_bytes(), &hash)
+                .is_ok()
+                && known)
         })
         .await
     }
@@ -100,9 +113,14 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let admitted = Arc::clone(&self.0.admitted).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
+        let admitted = Arc::clone(&self.0.admitted)
+            .try_acquire_owned()
+            .map_err(|_| PasswordError::Busy)?;
         let waiting = Waiting::enter(&self.0.waiting);
-        let running = Arc::clone(&self.0.running).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        let running = Arc::clone(&self.0.running)
+            .acquire_owned()
+            .await
+            .map_err(|_| PasswordError::Busy)?;
         // The slots go along with the work: it can't be stopped, even if its caller goes away.
         tokio::task::spawn_blocking(move || {
             let _held = (admitted, running, waiting);
@@ -143,7 +161,12 @@ mod tests {
     use crate::base::rng::SystemRng;
 
     fn passwords(parallelism: usize) -> Passwords {
-        Passwords::new(parallelism, Arc::new(SystemRng), IntGauge::new("waiting", "test").unwrap()).unwrap()
+        Passwords::new(
+            parallelism,
+            Arc::new(SystemRng),
+            IntGauge::new("waiting", "test").unwrap(),
+        )
+        .unwrap()
     }
 
     fn secret(text: &str) -> Secret {
@@ -154,27 +177,66 @@ mod tests {
     async fn a_hash_belongs_to_its_password_alone() {
         let passwords = passwords(1);
         let hash = passwords.hash(secret("correct horse")).await.unwrap();
-        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_ne!(hash, passwords.hash(secret("correct horse")).await.unwrap(), "salted");
-        assert!(passwords.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify(secret("correct horsf"), Some(hash)).await.unwrap());
+        assert!(
+            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{hash}"
+        );
+        assert_ne!(
+            hash,
+            passwords.hash(secret("correct horse")).await.unwrap(),
+            "salted"
+        );
+        assert!(
+            passwords
+                .verify(secret("correct horse"), Some(hash.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .verify(secret("correct horsf"), Some(hash))
+                .await
+                .unwrap()
+        );
         assert!(!passwords.verify(secret(""), None).await.unwrap());
-        assert!(matches!(passwords.verify(secret("x"), Some("damaged".to_owned())).await, Err(PasswordError::Failed(_))));
+        assert!(matches!(
+            passwords
+                .verify(secret("x"), Some("damaged".to_owned()))
+                .await,
+            Err(PasswordError::Failed(_))
+        ));
     }
 
     #[tokio::test]
     async fn past_the_bound_callers_are_turned_away() {
         let passwords = passwords(1);
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let blocked = { let p = passwords.clone(); tokio::spawn(async move { p.run(move || { let _ = held.recv(); Ok(()) }).await }) };
+        let blocked = {
+            let p = passwords.clone();
+            tokio::spawn(async move {
+                p.run(move || {
+                    let _ = held.recv();
+                    Ok(())
+                })
+                .await
+            })
+        };
         while passwords.0.running.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        let waiting: Vec<_> = (0..WAITING_PER_PERMIT).map(|_| { let p = passwords.clone(); tokio::spawn(async move { p.run(|| Ok(())).await }) }).collect();
+        let waiting: Vec<_> = (0..WAITING_PER_PERMIT)
+            .map(|_| {
+                let p = passwords.clone();
+                tokio::spawn(async move { p.run(|| Ok(())).await })
+            })
+            .collect();
         while passwords.0.admitted.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(passwords.run(|| Ok(())).await, Err(PasswordError::Busy)));
+        assert!(matches!(
+            passwords.run(|| Ok(())).await,
+            Err(PasswordError::Busy)
+        ));
         release.send(()).unwrap();
         blocked.await.unwrap().unwrap();
         for waiter in waiting {

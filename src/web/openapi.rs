@@ -15,7 +15,9 @@ use super::problem::ProblemBody;
 #[must_use]
 pub fn complete(mut document: OpenApi) -> OpenApi {
     let components = document.components.get_or_insert_default();
-    components.schemas.insert("Problem".to_owned(), ProblemBody::schema());
+    components
+        .schemas
+        .insert("Problem".to_owned(), ProblemBody::schema());
     let mut inner = Vec::new();
     ProblemBody::schemas(&mut inner);
     components.schemas.extend(inner);
@@ -28,10 +30,16 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
 
     for item in document.paths.paths.values_mut() {
-        for operation in
-            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete, &mut item.head]
-                .into_iter()
-                .flatten()
+        for operation in [
+            &mut item.get,
+            &mut item.post,
+            &mut item.put,
+            &mut item.patch,
+            &mut item.delete,
+            &mut item.head,
+        ]
+        .into_iter()
+        .flatten()
         {
             complete_operation(operation);
         }
@@ -43,22 +51,35 @@ fn complete_operation(operation: &mut Operation) {
     let mut shared = vec![
         ("408", "The request took longer than allowed."),
         ("414", "The target is longer than 8 KiB."),
-        ("429", "A limit refuses the request; `Retry-After` says for how long."),
+        (
+            "429",
+            "A limit refuses the request; `Retry-After` says for how long.",
+        ),
         ("431", "The headers are larger than 16 KiB."),
         ("500", "A defect; the request id leads to it in the log."),
-        ("503", "Overloaded, or the storage can't be used just now; `Retry-After` says when to try again."),
+        (
+            "503",
+            "Overloaded, or the storage can't be used just now; `Retry-After` says when to try again.",
+        ),
     ];
     if operation.request_body.is_some() {
         shared.push(("413", "The body is larger than 1 MiB."));
         shared.push(("415", "The body isn't declared as JSON."));
     }
     let takes_input = operation.request_body.is_some()
-        || operation.parameters.iter().flatten().any(|parameter| match parameter {
-            RefOr::T(parameter) => !matches!(parameter.parameter_in, ParameterIn::Path),
-            RefOr::Ref(_) => false,
-        });
+        || operation
+            .parameters
+            .iter()
+            .flatten()
+            .any(|parameter| match parameter {
+                RefOr::T(parameter) => !matches!(parameter.parameter_in, ParameterIn::Path),
+                RefOr::Ref(_) => false,
+            });
     if takes_input {
-        shared.push(("400", "The request breaks a rule; `errors` says which field and why."));
+        shared.push((
+            "400",
+            "The request breaks a rule; `errors` says which field and why.",
+        ));
     }
     if operation.security.is_some() {
         shared.push(("401", "No credentials, or none that are good now."));
@@ -66,7 +87,9 @@ fn complete_operation(operation: &mut Operation) {
     }
     let responses = &mut operation.responses.responses;
     for (status, description) in shared {
-        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(ResponseBuilder::new().description(description).build()));
+        responses
+            .entry(status.to_owned())
+            .or_insert_with(|| RefOr::T(ResponseBuilder::new().description(description).build()));
     }
     for (status, response) in responses.iter_mut() {
         if let RefOr::T(response) = response {
@@ -82,14 +105,27 @@ fn complete_response(status: &str, response: &mut Response) {
             .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
             .build()
     };
-    response.headers.insert("X-Request-Id".to_owned(), RefOr::T(text("Names the request in the service's log.")));
+    response.headers.insert(
+        "X-Request-Id".to_owned(),
+        RefOr::T(text("Names the request in the service's log.")),
+    );
     if status == "429" || status == "503" {
         let mut header = HeaderBuilder::new().description(Some("Seconds to wait."));
-        header = header.schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build()));
-        response.headers.insert("Retry-After".to_owned(), RefOr::T(header.build()));
+        header = header.schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .minimum(Some(1))
+                .build(),
+        ));
+        response
+            .headers
+            .insert("Retry-After".to_owned(), RefOr::T(header.build()));
     }
     if status == "401" {
-        response.headers.insert("WWW-Authenticate".to_owned(), RefOr::T(text("The challenge of RFC 9110.")));
+        response.headers.insert(
+            "WWW-Authenticate".to_owned(),
+            RefOr::T(text("The challenge of RFC 9110.")),
+        );
     }
     let is_problem = status.starts_with(['4', '5']) && response.content.is_empty();
     if is_problem {
@@ -104,7 +140,9 @@ fn complete_response(status: &str, response: &mut Response) {
         });
         let mut content = Content::new(Some(Ref::from_schema_name("Problem")));
         content.example = Some(example);
-        response.content.insert("application/problem+json".to_owned(), RefOr::T(content));
+        response
+            .content
+            .insert("application/problem+json".to_owned(), RefOr::T(content));
     }
 }
 
@@ -135,7 +173,9 @@ pub fn duration() -> utoipa::openapi::schema::Schema {
         .schema_type(Type::Integer)
         .minimum(Some(1))
         .maximum(Some(crate::base::duration::MAX_SECONDS));
-    let short = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[1-9][0-9]{0,3}[smhd]$"));
+    let short = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^[1-9][0-9]{0,3}[smhd]$"));
     let none = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Null));
     OneOfBuilder::new()
         .item(seconds)

@@ -46,15 +46,30 @@ impl std::ops::Deref for RequestContext {
 impl RequestContext {
     /// Reads it from a request.
     #[must_use]
-    pub fn read(headers: &HeaderMap, peer: Option<Peer>, trusted: &[IpNet], now: Timestamp, rng: &dyn Rng) -> Self {
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip().to_canonical());
+    pub fn read(
+        headers: &HeaderMap,
+        peer: Option<Peer>,
+        trusted: &[IpNet],
+        now: Timestamp,
+        rng: &dyn Rng,
+    ) -> Self {
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| {
+            address.ip().to_canonical()
+        });
         Self(Arc::new(RequestFacts {
-            id: headers.get("x-request-id").and_then(accepted_id).unwrap_or_else(|| new_id(now, rng)),
+            id: headers
+                .get("x-request-id")
+                .and_then(accepted_id)
+                .unwrap_or_else(|| new_id(now, rng)),
             trace_id: headers.get("traceparent").and_then(trace_id),
             ip: client_address(peer, headers, trusted),
-            user_agent: headers
-                .get(header::USER_AGENT)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(256).collect()),
+            user_agent: headers.get(header::USER_AGENT).map(|value| {
+                String::from_utf8_lossy(value.as_bytes())
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(256)
+                    .collect()
+            }),
             caller: OnceLock::new(),
         }))
     }
@@ -71,15 +86,18 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         // Missing only where a router is used without its layers.
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| {
-            Self::internal(Timestamp::EPOCH, &crate::base::rng::SystemRng)
-        }))
+        Ok(parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .unwrap_or_else(|| Self::internal(Timestamp::EPOCH, &crate::base::rng::SystemRng)))
     }
 }
 
 fn accepted_id(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
-    ((1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
+    ((1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()))
+        .then(|| text.to_owned())
 }
 
 fn new_id(now: Timestamp, rng: &dyn Rng) -> String {
@@ -92,8 +110,11 @@ fn new_id(now: Timestamp, rng: &dyn Rng) -> String {
 fn trace_id(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
     let mut parts = text.split('-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let (version, trace, parent, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |part: &str, len| {
+        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let zero = |part: &str| part.bytes().all(|b| b == b'0');
     let valid = hex(version, 2)
         && version != "ff"
@@ -114,10 +135,15 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     if trusted.is_empty() || !is_trusted(&peer) {
         return nearest;
     }
-    let lines: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default()).collect();
+    let lines: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .map(|value| value.to_str().unwrap_or_default())
+        .collect();
     for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Some(address) = forwarded_address(entry.trim()) else { break };
+        let Some(address) = forwarded_address(entry.trim()) else {
+            break;
+        };
         nearest = address;
         if !is_trusted(&address) {
             break;
@@ -148,31 +174,83 @@ mod tests {
         map
     }
 
-    fn read(pairs: &[(&'static str, &'static str)], peer: &str, trusted: &[&str]) -> RequestContext {
+    fn read(
+        pairs: &[(&'static str, &'static str)],
+        peer: &str,
+        trusted: &[&str],
+    ) -> RequestContext {
         let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
-        RequestContext::read(&headers(pairs), Some(Peer(peer.parse().unwrap())), &trusted, Timestamp::EPOCH, &crate::base::rng::SystemRng)
+        RequestContext::read(
+            &headers(pairs),
+            Some(Peer(peer.parse().unwrap())),
+            &trusted,
+            Timestamp::EPOCH,
+            &crate::base::rng::SystemRng,
+        )
     }
 
     #[test]
     fn addresses_come_through_trusted_proxies_only() {
         let xff = |lines: &[&'static str], peer: &str, trusted: &[&str]| {
-            let pairs: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            let pairs: Vec<_> = lines
+                .iter()
+                .map(|line| ("x-forwarded-for", *line))
+                .collect();
             read(&pairs, peer, trusted).ip.to_string()
         };
-        assert_eq!(xff(&["1.1.1.1"], "9.9.9.9:1", &[]), "9.9.9.9", "nobody is trusted");
-        assert_eq!(xff(&["1.1.1.1"], "9.9.9.9:1", &["10.0.0.0/8"]), "9.9.9.9", "the peer isn't a proxy");
-        assert_eq!(xff(&["6.6.6.6, 1.1.1.1"], "10.0.0.1:1", &["10.0.0.0/8"]), "1.1.1.1", "the right-most stranger");
-        assert_eq!(xff(&["1.1.1.1, 10.0.0.2"], "10.0.0.1:1", &["10.0.0.0/8"]), "1.1.1.1", "through two proxies");
-        assert_eq!(xff(&["6.6.6.6", "1.1.1.1"], "10.0.0.1:1", &["10.0.0.0/8"]), "1.1.1.1", "several lines are one list");
-        assert_eq!(xff(&["10.0.0.3"], "10.0.0.1:1", &["10.0.0.0/8"]), "10.0.0.3", "all trusted: the farthest");
-        assert_eq!(xff(&["6.6.6.6, nonsense"], "10.0.0.1:1", &["10.0.0.0/8"]), "10.0.0.1", "what can't be read ends the chain");
-        assert_eq!(xff(&["[2001:db8::1]:443"], "10.0.0.1:1", &["10.0.0.0/8"]), "2001:db8::1");
-        assert_eq!(xff(&[], "[::ffff:9.9.9.9]:1", &[]), "9.9.9.9", "a mapped address is the address");
+        assert_eq!(
+            xff(&["1.1.1.1"], "9.9.9.9:1", &[]),
+            "9.9.9.9",
+            "nobody is trusted"
+        );
+        assert_eq!(
+            xff(&["1.1.1.1"], "9.9.9.9:1", &["10.0.0.0/8"]),
+            "9.9.9.9",
+            "the peer isn't a proxy"
+        );
+        assert_eq!(
+            xff(&["6.6.6.6, 1.1.1.1"], "10.0.0.1:1", &["10.0.0.0/8"]),
+            "1.1.1.1",
+            "the right-most stranger"
+        );
+        assert_eq!(
+            xff(&["1.1.1.1, 10.0.0.2"], "10.0.0.1:1", &["10.0.0.0/8"]),
+            "1.1.1.1",
+            "through two proxies"
+        );
+        assert_eq!(
+            xff(&["6.6.6.6", "1.1.1.1"], "10.0.0.1:1", &["10.0.0.0/8"]),
+            "1.1.1.1",
+            "several lines are one list"
+        );
+        assert_eq!(
+            xff(&["10.0.0.3"], "10.0.0.1:1", &["10.0.0.0/8"]),
+            "10.0.0.3",
+            "all trusted: the farthest"
+        );
+        assert_eq!(
+            xff(&["6.6.6.6, nonsense"], "10.0.0.1:1", &["10.0.0.0/8"]),
+            "10.0.0.1",
+            "what can't be read ends the chain"
+        );
+        assert_eq!(
+            xff(&["[2001:db8::1]:443"], "10.0.0.1:1", &["10.0.0.0/8"]),
+            "2001:db8::1"
+        );
+        assert_eq!(
+            xff(&[], "[::ffff:9.9.9.9]:1", &[]),
+            "9.9.9.9",
+            "a mapped address is the address"
+        );
     }
 
     #[test]
     fn request_ids_are_kept_if_they_are_plain() {
-        let id = |value: &'static str| read(&[("x-request-id", value)], "9.9.9.9:1", &[]).id.clone();
+        let id = |value: &'static str| {
+            read(&[("x-request-id", value)], "9.9.9.9:1", &[])
+                .id
+                .clone()
+        };
         assert_eq!(id("abc-123"), "abc-123");
         for bad in ["", "with space", "tab\tinside"] {
             assert_eq!(id(bad).len(), 26, "{bad:?} is replaced");
@@ -184,14 +262,25 @@ mod tests {
 
     #[test]
     fn traceparent_is_read_by_the_book() {
-        let trace = |value: &'static str| read(&[("traceparent", value)], "9.9.9.9:1", &[]).trace_id.clone();
+        let trace = |value: &'static str| {
+            read(&[("traceparent", value)], "9.9.9.9:1", &[])
+                .trace_id
+                .clone()
+        };
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(trace(good).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(
+            trace(good).as_deref(),
+            Some("4bf92f3577b34da6a3ce929d0e0e4736")
+        );
         assert!(trace("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later").is_some());
         for bad in [
-            "", "00", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
         ] {
             assert_eq!(trace(bad), None, "{bad}");
         }

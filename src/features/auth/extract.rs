@@ -17,7 +17,11 @@ use crate::web::request::RequestContext;
 use super::{Access, Caller, Machine, Permission, Person, Reach, authenticate};
 
 fn forbidden() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", "The caller isn't allowed to do this.")
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "The caller isn't allowed to do this.",
+    )
 }
 
 /// The problem of a key that isn't there, or not for this caller.
@@ -49,9 +53,11 @@ impl FromRequestParts<Ctx> for PersonCaller {
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         match authenticated(parts, ctx).await? {
             (Caller::Person(person), by) => Ok(Self { person, by }),
-            (Caller::Machine(_), _) => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "person_required", "Only a person can do this, not a key."))
-            }
+            (Caller::Machine(_), _) => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "person_required",
+                "Only a person can do this, not a key.",
+            )),
         }
     }
 }
@@ -66,9 +72,11 @@ impl FromRequestParts<Ctx> for KeyCaller {
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         match authenticated(parts, ctx).await? {
             (Caller::Machine(machine), _) => Ok(Self(machine)),
-            (Caller::Person(_), _) => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "key_required", "Send an API key: a person has no key of their own."))
-            }
+            (Caller::Person(_), _) => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "key_required",
+                "Send an API key: a person has no key of their own.",
+            )),
         }
     }
 }
@@ -85,7 +93,13 @@ pub struct InProject<P> {
     permission: PhantomData<P>,
 }
 
-async fn check(ctx: &Ctx, caller: &Caller, scope: &str, project: ProjectId, hidden: fn() -> Problem) -> Result<(), Problem> {
+async fn check(
+    ctx: &Ctx,
+    caller: &Caller,
+    scope: &str,
+    project: ProjectId,
+    hidden: fn() -> Problem,
+) -> Result<(), Problem> {
     match caller.access(ctx, scope, project).await? {
         Access::Granted => Ok(()),
         Access::Forbidden => Err(forbidden()),
@@ -99,9 +113,16 @@ impl<P: Permission> FromRequestParts<Ctx> for InProject<P> {
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         let not_found = || Problem::not_found("project_not_found", "There is no such project.");
         let (caller, by) = authenticated(parts, ctx).await?;
-        let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| not_found())?;
+        let Path(project) = Path::from_request_parts(parts, ctx)
+            .await
+            .map_err(|_| not_found())?;
         check(ctx, &caller, P::SCOPE, project, not_found).await?;
-        Ok(Self { caller, by, project, permission: PhantomData })
+        Ok(Self {
+            caller,
+            by,
+            project,
+            permission: PhantomData,
+        })
     }
 }
 
@@ -124,12 +145,21 @@ impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
         let (caller, by) = authenticated(parts, ctx).await?;
         let project = match &caller {
             Caller::Machine(machine) => machine.project,
-            Caller::Person(person) => projects::store::personal(ctx.db.reader().await?.conn(), person.user)
-                .await?
-                .ok_or_else(|| Problem::not_found("project_not_found", "You have no project of your own."))?,
+            Caller::Person(person) => {
+                projects::store::personal(ctx.db.reader().await?.conn(), person.user)
+                    .await?
+                    .ok_or_else(|| {
+                        Problem::not_found("project_not_found", "You have no project of your own.")
+                    })?
+            }
         };
         check(ctx, &caller, P::SCOPE, project, forbidden).await?;
-        Ok(Self { caller, by, project, permission: PhantomData })
+        Ok(Self {
+            caller,
+            by,
+            project,
+            permission: PhantomData,
+        })
     }
 }
 
@@ -152,10 +182,20 @@ impl<P: Permission> FromRequestParts<Ctx> for OnKey<P> {
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         let (caller, by) = authenticated(parts, ctx).await?;
-        let Path(key) = Path::from_request_parts(parts, ctx).await.map_err(|_| key_not_found())?;
-        let project = keys::store::project_of(ctx.db.reader().await?.conn(), key).await?.ok_or_else(key_not_found)?;
+        let Path(key) = Path::from_request_parts(parts, ctx)
+            .await
+            .map_err(|_| key_not_found())?;
+        let project = keys::store::project_of(ctx.db.reader().await?.conn(), key)
+            .await?
+            .ok_or_else(key_not_found)?;
         check(ctx, &caller, P::SCOPE, project, key_not_found).await?;
-        Ok(Self { caller, by, project, key, permission: PhantomData })
+        Ok(Self {
+            caller,
+            by,
+            project,
+            key,
+            permission: PhantomData,
+        })
     }
 }
 
@@ -180,6 +220,11 @@ impl<P: Permission> FromRequestParts<Ctx> for Anywhere<P> {
         if reach == Reach::Projects(Vec::new()) {
             return Err(forbidden());
         }
-        Ok(Self { caller, by, reach, permission: PhantomData })
+        Ok(Self {
+            caller,
+            by,
+            reach,
+            permission: PhantomData,
+        })
     }
 }

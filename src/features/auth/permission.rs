@@ -62,7 +62,9 @@ impl Role {
     /// `None` for a word that is no role.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Owner, Self::Admin, Self::Member, Self::Viewer].into_iter().find(|role| role.word() == word)
+        [Self::Owner, Self::Admin, Self::Member, Self::Viewer]
+            .into_iter()
+            .find(|role| role.word() == word)
     }
 
     /// The scopes that the role grants.
@@ -78,7 +80,9 @@ impl Role {
     /// Whether it grants this one.
     #[must_use]
     pub fn grants(self, scope: &str) -> bool {
-        self.scopes().iter().any(|held| crate::features::scopes::covers(held, scope))
+        self.scopes()
+            .iter()
+            .any(|held| crate::features::scopes::covers(held, scope))
     }
 }
 
@@ -89,7 +93,13 @@ mod tests {
     #[test]
     fn permissions_are_valid_scopes_of_our_own() {
         for (scope, text) in ALL {
-            assert!(scope.parse::<crate::features::scopes::Scope>().unwrap().is_own(), "{scope}");
+            assert!(
+                scope
+                    .parse::<crate::features::scopes::Scope>()
+                    .unwrap()
+                    .is_own(),
+                "{scope}"
+            );
             assert!(!text.trim().is_empty(), "{scope}");
         }
     }
@@ -99,7 +109,10 @@ mod tests {
         let granted = |role: Role| ALL.iter().filter(|(scope, _)| role.grants(scope)).count();
         assert_eq!(granted(Role::Owner), ALL.len());
         assert!(granted(Role::Owner) >= granted(Role::Admin));
-        assert!(granted(Role::Admin) >= granted(Role::Member) && granted(Role::Member) > granted(Role::Viewer));
+        assert!(
+            granted(Role::Admin) >= granted(Role::Member)
+                && granted(Role::Member) > granted(Role::Viewer)
+        );
         assert!(Role::Viewer.grants(KeysRead::SCOPE) && !Role::Viewer.grants(KeysVerify::SCOPE));
         assert!(!Role::Viewer.grants("keyward:keys:*"));
     }

@@ -28,10 +28,15 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let Some(value) = parts.headers.get("idempotency-key") else {
+            return Ok(Self(None));
+        };
         match std::str::from_utf8(value.as_bytes()) {
             Ok(text) if (1..=255).contains(&text.len()) => Ok(Self(Some(text.to_owned()))),
-            _ => Err(Problem::bad_request("invalid_idempotency_key", "Idempotency-Key must be text of 1 to 255 bytes.")),
+            _ => Err(Problem::bad_request(
+                "invalid_idempotency_key",
+                "Idempotency-Key must be text of 1 to 255 bytes.",
+            )),
         }
     }
 }
@@ -96,17 +101,26 @@ impl From<Claimed> for Problem {
 ///
 /// # Errors
 /// The key was used within [`KEPT`], or the storage.
-pub async fn claim(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: Timestamp) -> Result<(), Claimed> {
+pub async fn claim(
+    tx: &mut Tx,
+    request: &Request<'_>,
+    resource_id: &str,
+    now: Timestamp,
+) -> Result<(), Claimed> {
     if store::insert(tx, request, resource_id, now).await? {
         return Ok(());
     }
-    let Some(earlier) = store::find(tx, request).await? else { return Err(Claimed::Mismatch) };
+    let Some(earlier) = store::find(tx, request).await? else {
+        return Err(Claimed::Mismatch);
+    };
     if now.since(earlier.created_at) >= KEPT {
         store::replace(tx, request, resource_id, now).await?;
         return Ok(());
     }
     if earlier.fingerprint == request.fingerprint {
-        Err(Claimed::Replay { resource_id: earlier.resource_id })
+        Err(Claimed::Replay {
+            resource_id: earlier.resource_id,
+        })
     } else {
         Err(Claimed::Mismatch)
     }

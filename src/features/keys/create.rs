@@ -32,7 +32,12 @@ pub const DAY: Duration = Duration::from_hours(24);
 pub struct NewKey {
     /// For people: 1 to 100 characters. The simple API takes `default` where it is left out.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 100, example = "billing worker", nullable = false)]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        example = "billing worker",
+        nullable = false
+    )]
     pub name: Option<String>,
     /// For people.
     #[serde(default)]
@@ -136,8 +141,12 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
 
     let mut tx = ctx.db.begin().await?;
     if let Some(client_key) = making.idempotency_key {
-        let request =
-            idempotency::Request { caller: making.caller_id, operation: "key.create", key: client_key, fingerprint };
+        let request = idempotency::Request {
+            caller: making.caller_id,
+            operation: "key.create",
+            key: client_key,
+            fingerprint,
+        };
         idempotency::claim(&mut tx, &request, &id.to_string(), now).await?;
     }
     let limit = match making.responsible {
@@ -147,7 +156,11 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
                 .await?
                 .map_err(|oldest| CreateError::TooMany(told(limit, 0, wait(oldest, now))))?;
             store::add_creation(&mut tx, user, id, now).await?;
-            Some(told(limit, u64::from(limit).saturating_sub(used + 1), DAY.as_secs()))
+            Some(told(
+                limit,
+                u64::from(limit).saturating_sub(used + 1),
+                DAY.as_secs(),
+            ))
         }
         _ => None,
     };
@@ -164,10 +177,20 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
         changes: Some(json!({ "after": view })),
     };
     audit::append(&mut tx, ctx, entry).await?;
-    let event = Event { at: now, project: making.project, kind: "key.created", resource_id: id.to_string(), data: view };
+    let event = Event {
+        at: now,
+        project: making.project,
+        kind: "key.created",
+        resource_id: id.to_string(),
+        data: view,
+    };
     events::append(&mut tx, ctx, event).await?;
     tx.commit().await?;
-    Ok(Created { key, secret: secret.secret, limit })
+    Ok(Created {
+        key,
+        secret: secret.secret,
+        limit,
+    })
 }
 
 fn told(limit: u32, remaining: u64, reset_seconds: u64) -> RateLimited {

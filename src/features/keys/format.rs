@@ -40,9 +40,15 @@ impl<'a> PresentedKey<'a> {
         let (head, body) = text.split_at(cut);
         let prefix = head.strip_suffix('_').ok_or(Malformed)?;
         let mut bytes = [0; 36];
-        let decoded = URL_SAFE_NO_PAD.decode_slice(body, &mut bytes).map_err(|_| Malformed)?;
+        let decoded = URL_SAFE_NO_PAD
+            .decode_slice(body, &mut bytes)
+            .map_err(|_| Malformed)?;
         let (random, sum) = bytes.split_at(32);
-        if decoded == 36 && sum == checksum(head, random) && is_prefix(prefix) { Ok(Self { text }) } else { Err(Malformed) }
+        if decoded == 36 && sum == checksum(head, random) && is_prefix(prefix) {
+            Ok(Self { text })
+        } else {
+            Err(Malformed)
+        }
     }
 
     /// What the storage knows the key by.
@@ -83,7 +89,13 @@ impl NewSecret {
         let (first_four, last_four) = (body[..4].to_owned(), body[BODY - 4..].to_owned());
         let text = head + &body;
         let hash = Sha256::digest(&text).to_vec();
-        Self { secret: Secret::new(text), hash, prefix: prefix.to_owned(), first_four, last_four }
+        Self {
+            secret: Secret::new(text),
+            hash,
+            prefix: prefix.to_owned(),
+            first_four,
+            last_four,
+        }
     }
 }
 
@@ -104,9 +116,18 @@ mod tests {
     fn a_known_key_stays_what_it_is() {
         // Made by another implementation (Python's zlib.crc32 and base64), so that the format can't drift.
         let key = NewSecret::from_random("sk", &std::array::from_fn(|i| u8::try_from(i).unwrap()));
-        assert_eq!(key.secret.expose(), "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg");
-        assert_eq!(hex::encode(&key.hash), hex::encode(Sha256::digest(key.secret.expose())));
-        assert_eq!((key.first_four.as_str(), key.last_four.as_str()), ("AAEC", "_cIg"));
+        assert_eq!(
+            key.secret.expose(),
+            "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg"
+        );
+        assert_eq!(
+            hex::encode(&key.hash),
+            hex::encode(Sha256::digest(key.secret.expose()))
+        );
+        assert_eq!(
+            (key.first_four.as_str(), key.last_four.as_str()),
+            ("AAEC", "_cIg")
+        );
     }
 
     proptest! {
@@ -139,7 +160,17 @@ mod tests {
     fn near_misses_are_malformed() {
         let key = NewSecret::generate("sk", &crate::base::rng::SystemRng);
         let text = key.secret.expose();
-        for wrong in [format!("{text} "), format!(" {text}"), text[3..].to_owned(), format!("xk{}", &text[2..]), format!("x_{text}"), text.to_uppercase(), String::new(), "_".repeat(51), "é".repeat(30)] {
+        for wrong in [
+            format!("{text} "),
+            format!(" {text}"),
+            text[3..].to_owned(),
+            format!("xk{}", &text[2..]),
+            format!("x_{text}"),
+            text.to_uppercase(),
+            String::new(),
+            "_".repeat(51),
+            "é".repeat(30),
+        ] {
             assert!(PresentedKey::parse(&wrong).is_err(), "{wrong:?}");
         }
     }

@@ -91,13 +91,22 @@ impl Code {
 
 /// Whether a key may do something now.
 #[must_use]
-pub fn decide(key: &Key, secret_expires_at: Option<Timestamp>, wanted: &Scopes, now: Timestamp) -> Code {
+pub fn decide(
+    key: &Key,
+    secret_expires_at: Option<Timestamp>,
+    wanted: &Scopes,
+    now: Timestamp,
+) -> Code {
     match state(key, secret_expires_at, now) {
         KeyState::Revoked => Code::Revoked,
         KeyState::Disabled => Code::Disabled,
         KeyState::Expired => Code::Expired,
         KeyState::Active | KeyState::Rotating => {
-            if wanted.iter().all(|scope| key.scopes.cover(scope.as_str())) { Code::Valid } else { Code::InsufficientScope }
+            if wanted.iter().all(|scope| key.scopes.cover(scope.as_str())) {
+                Code::Valid
+            } else {
+                Code::InsufficientScope
+            }
         }
     }
 }
@@ -164,7 +173,10 @@ pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
     if let Some(text) = settings.owner {
         check.part(text_of("owner", text, 1, MAX_OWNER, false));
     }
-    if settings.scopes.is_some_and(|scopes| scopes.len() > MAX_SCOPES) {
+    if settings
+        .scopes
+        .is_some_and(|scopes| scopes.len() > MAX_SCOPES)
+    {
         check.refuse("scopes", "too_many", "must be at most 256 scopes");
     }
     if let Some(metadata) = settings.metadata
@@ -175,16 +187,33 @@ pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
     check.finish()
 }
 
-fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize, lines: bool) -> Result<(), Invalid> {
+fn text_of(
+    field: &'static str,
+    text: &str,
+    shortest: usize,
+    longest: usize,
+    lines: bool,
+) -> Result<(), Invalid> {
     let length = text.chars().count();
     if length < shortest || (shortest > 0 && text.trim().is_empty()) {
         return Err(Invalid::field(field, "too_short", "must not be empty"));
     }
     if length > longest {
-        return Err(Invalid::field(field, "too_long", format!("must be at most {longest} characters")));
+        return Err(Invalid::field(
+            field,
+            "too_long",
+            format!("must be at most {longest} characters"),
+        ));
     }
-    if text.chars().any(|c| c.is_control() && !(lines && matches!(c, '\n' | '\t' | '\r'))) {
-        return Err(Invalid::field(field, "invalid_value", "must not hold control characters"));
+    if text
+        .chars()
+        .any(|c| c.is_control() && !(lines && matches!(c, '\n' | '\t' | '\r')))
+    {
+        return Err(Invalid::field(
+            field,
+            "invalid_value",
+            "must not hold control characters",
+        ));
     }
     Ok(())
 }
@@ -201,13 +230,25 @@ pub fn expiry(
 ) -> Result<Option<Timestamp>, Invalid> {
     match (expires_in, expires_at) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(Invalid::field("expires_in", "conflict", "can't be given together with expires_at")),
-        (Some(span), None) if span.get() == 0 => {
-            Err(Invalid::field("expires_in", "invalid_value", "must be at least one second"))
-        }
-        (Some(span), None) => Ok(Some(now.saturating_add(span.as_duration()).min(Timestamp::FAR))),
+        (Some(_), Some(_)) => Err(Invalid::field(
+            "expires_in",
+            "conflict",
+            "can't be given together with expires_at",
+        )),
+        (Some(span), None) if span.get() == 0 => Err(Invalid::field(
+            "expires_in",
+            "invalid_value",
+            "must be at least one second",
+        )),
+        (Some(span), None) => Ok(Some(
+            now.saturating_add(span.as_duration()).min(Timestamp::FAR),
+        )),
         (None, Some(at)) if at > now && at <= Timestamp::FAR => Ok(Some(at)),
-        (None, Some(_)) => Err(Invalid::field("expires_at", "invalid_value", "must be in the future")),
+        (None, Some(_)) => Err(Invalid::field(
+            "expires_at",
+            "invalid_value",
+            "must be in the future",
+        )),
     }
 }
 
@@ -220,7 +261,12 @@ mod tests {
         let now = Timestamp::from_micros(1_000_000).unwrap();
         let before = Timestamp::from_micros(999_999);
         let after = Timestamp::from_micros(1_000_001);
-        let key = |revoked, disabled, expires| Key { revoked_at: revoked, disabled_at: disabled, expires_at: expires, ..self::key() };
+        let key = |revoked, disabled, expires| Key {
+            revoked_at: revoked,
+            disabled_at: disabled,
+            expires_at: expires,
+            ..self::key()
+        };
         for (key, secret, expected) in [
             (key(before, before, before), None, KeyState::Revoked),
             (key(None, before, before), None, KeyState::Disabled),
@@ -237,11 +283,17 @@ mod tests {
     #[test]
     fn scopes_are_all_needed() {
         let scopes = |list: &[&str]| Scopes::new(list.iter().map(|s| s.parse().unwrap()));
-        let key = Key { scopes: scopes(&["orders:*", "users:read"]), ..key() };
+        let key = Key {
+            scopes: scopes(&["orders:*", "users:read"]),
+            ..key()
+        };
         let ask = |list: &[&str]| decide(&key, None, &scopes(list), Timestamp::EPOCH);
         assert_eq!(ask(&[]), Code::Valid);
         assert_eq!(ask(&["orders:read", "users:read"]), Code::Valid);
-        assert_eq!(ask(&["orders:read", "users:write"]), Code::InsufficientScope);
+        assert_eq!(
+            ask(&["orders:read", "users:write"]),
+            Code::InsufficientScope
+        );
     }
 
     #[test]
@@ -249,11 +301,21 @@ mod tests {
         let now = Timestamp::EPOCH.saturating_add(std::time::Duration::from_secs(10));
         let span = |s| Some(Seconds::new(s).unwrap());
         assert_eq!(expiry(None, None, now), Ok(None));
-        assert_eq!(expiry(span(5), None, now).unwrap().unwrap().as_micros(), 15_000_000);
+        assert_eq!(
+            expiry(span(5), None, now).unwrap().unwrap().as_micros(),
+            15_000_000
+        );
         assert!(expiry(span(0), None, now).is_err());
         assert!(expiry(None, Some(now), now).is_err());
         assert!(expiry(span(1), Some(Timestamp::FAR), now).is_err());
-        assert!(expiry(None, Some(Timestamp::FAR.saturating_add(std::time::Duration::from_secs(1))), now).is_err());
+        assert!(
+            expiry(
+                None,
+                Some(Timestamp::FAR.saturating_add(std::time::Duration::from_secs(1))),
+                now
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -262,17 +324,44 @@ mod tests {
         for bad in ["", "  ", "a\nb", &"x".repeat(101), "\u{7f}"] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
-        let description = |text| settings(&Settings { description: Some(text), owner: None, scopes: None, metadata: None });
-        assert!(description("two\nlines").is_ok() && description("").is_ok() && description("\u{1b}[31m").is_err());
+        let description = |text| {
+            settings(&Settings {
+                description: Some(text),
+                owner: None,
+                scopes: None,
+                metadata: None,
+            })
+        };
+        assert!(
+            description("two\nlines").is_ok()
+                && description("").is_ok()
+                && description("\u{1b}[31m").is_err()
+        );
     }
 
     fn key() -> Key {
         use crate::base::id::{KeyId, ProjectId};
         Key {
-            id: KeyId::from_bits(1), project_id: ProjectId::from_bits(1), user_id: None, created_by: "system".to_owned(),
-            name: "k".to_owned(), description: None, owner: None, scopes: Scopes::default(), metadata: Metadata::new(),
-            disabled_at: None, revoked_at: None, revoked_reason: None, revoked_note: None, expires_at: None, last_used_at: None,
-            created_at: Timestamp::EPOCH, updated_at: Timestamp::EPOCH, prefix: "sk".to_owned(), first_four: String::new(), last_four: String::new(),
+            id: KeyId::from_bits(1),
+            project_id: ProjectId::from_bits(1),
+            user_id: None,
+            created_by: "system".to_owned(),
+            name: "k".to_owned(),
+            description: None,
+            owner: None,
+            scopes: Scopes::default(),
+            metadata: Metadata::new(),
+            disabled_at: None,
+            revoked_at: None,
+            revoked_reason: None,
+            revoked_note: None,
+            expires_at: None,
+            last_used_at: None,
+            created_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+            prefix: "sk".to_owned(),
+            first_four: String::new(),
+            last_four: String::new(),
         }
     }
 }

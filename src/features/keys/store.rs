@@ -23,21 +23,25 @@ macro_rules! key_columns {
 }
 
 macro_rules! list {
-    ($has_scope:literal) => {
+    ($time:literal, $has_scope:literal) => {
         concat!(
             "SELECT ",
             key_columns!(),
             " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
              WHERE k.project_id = $1 AND (k.created_at, k.id) < ($2, $3)
-               AND ($4 IS NULL OR k.owner = $4)
-               AND ($5 IS NULL OR k.name_folded LIKE $5 ESCAPE '\\')
-               AND ($6 IS NULL OR k.expires_at < $6)
-               AND ($7 IS NULL OR coalesce(k.last_used_at, k.created_at) < $7)
-               AND ($8 IS NULL OR $8 = CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked'
+               AND (CAST($4 AS text) IS NULL OR k.owner = $4)
+               AND (CAST($5 AS text) IS NULL OR k.name_folded LIKE $5 ESCAPE '\\')
+               AND (CAST($6 AS ",
+            $time,
+            ") IS NULL OR k.expires_at < $6)
+               AND (CAST($7 AS ",
+            $time,
+            ") IS NULL OR coalesce(k.last_used_at, k.created_at) < $7)
+               AND (CAST($8 AS text) IS NULL OR $8 = CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked'
                                             WHEN k.disabled_at IS NOT NULL THEN 'disabled'
                                             WHEN k.expires_at <= $9 THEN 'expired'
                                             ELSE 'active' END)
-               AND ($10 IS NULL OR ",
+               AND (CAST($10 AS text) IS NULL OR ",
             $has_scope,
             ") ORDER BY k.created_at DESC, k.id DESC LIMIT $11"
         )
@@ -65,8 +69,8 @@ sql! {
          WHERE s.hash = $1",
     ));
     LIST = Sql::pick(
-        list!("jsonb_exists(k.scopes, $10)"),
-        list!("EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
+        list!("timestamptz", "jsonb_exists(k.scopes, $10)"),
+        list!("integer", "EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
     );
     PROJECT_OF = Sql::same("SELECT project_id FROM api_keys WHERE id = $1");
     /// Holds the row until the transaction ends.
@@ -196,7 +200,12 @@ pub struct Filter {
 }
 
 /// Adds a key with its first secret.
-pub(super) async fn insert(tx: &mut Tx, key: &Key, secret_id: SecretId, secret: &NewSecret) -> Result<(), DbError> {
+pub(super) async fn insert(
+    tx: &mut Tx,
+    key: &Key,
+    secret_id: SecretId,
+    secret: &NewSecret,
+) -> Result<(), DbError> {
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(key.id)
         .bind(key.project_id)
@@ -236,8 +245,11 @@ fn folded(name: &str) -> String {
 /// # Errors
 /// The storage.
 pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
-    let row: Option<Row> =
-        on!(conn, FIND, |c, sql| sqlx::query_as(sql).bind(id).bind(project).fetch_optional(c).await)?;
+    let row: Option<Row> = on!(conn, FIND, |c, sql| sqlx::query_as(sql)
+        .bind(id)
+        .bind(project)
+        .fetch_optional(c)
+        .await)?;
     Ok(row.map(Key::from))
 }
 
@@ -246,7 +258,10 @@ pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Optio
 /// # Errors
 /// The storage.
 pub async fn by_hash(conn: Conn<'_>, hash: &[u8]) -> Result<Option<Presented>, DbError> {
-    let row: Option<PresentedRow> = on!(conn, BY_HASH, |c, sql| sqlx::query_as(sql).bind(hash).fetch_optional(c).await)?;
+    let row: Option<PresentedRow> = on!(conn, BY_HASH, |c, sql| sqlx::query_as(sql)
+        .bind(hash)
+        .fetch_optional(c)
+        .await)?;
     Ok(row.map(|row| Presented {
         key: row.key.into(),
         secret_id: row.secret_id,
@@ -260,7 +275,10 @@ pub async fn by_hash(conn: Conn<'_>, hash: &[u8]) -> Result<Option<Presented>, D
 /// # Errors
 /// The storage.
 pub async fn project_of(conn: Conn<'_>, id: KeyId) -> Result<Option<ProjectId>, DbError> {
-    on!(conn, PROJECT_OF, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)
+    on!(conn, PROJECT_OF, |c, sql| sqlx::query_scalar(sql)
+        .bind(id)
+        .fetch_optional(c)
+        .await)
 }
 
 /// Keys of a project, newest first.
@@ -311,8 +329,17 @@ fn containing(text: &str) -> String {
 }
 
 /// Reads a key and keeps others from changing it until the transaction ends.
-pub(super) async fn lock(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
-    on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))?;
+pub(super) async fn lock(
+    tx: &mut Tx,
+    id: KeyId,
+    project: ProjectId,
+) -> Result<Option<Key>, DbError> {
+    on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(project)
+        .execute(c)
+        .await
+        .map(|_| ()))?;
     find(tx.conn(), id, project).await
 }
 
@@ -340,7 +367,12 @@ pub(super) async fn save(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
 
 /// Removes a key with its secrets.
 pub(super) async fn delete(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<(), DbError> {
-    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))
+    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(project)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// Whether a person may make another key: `Err(at)` names the creation that must first leave the window, which begins
@@ -351,7 +383,11 @@ pub(super) async fn admit_creation(
     since: Timestamp,
     limit: u32,
 ) -> Result<Result<u64, Timestamp>, DbError> {
-    on!(tx.conn(), LOCK_USER, |c, sql| sqlx::query(sql).bind(user).execute(c).await.map(|_| ()))?;
+    on!(tx.conn(), LOCK_USER, |c, sql| sqlx::query(sql)
+        .bind(user)
+        .execute(c)
+        .await
+        .map(|_| ()))?;
     let nth: Option<Timestamp> = on!(tx.conn(), NTH_CREATION, |c, sql| sqlx::query_scalar(sql)
         .bind(user)
         .bind(since)
@@ -370,8 +406,19 @@ pub(super) async fn admit_creation(
 }
 
 /// Counts a creation, for good: deleting the key doesn't take it back.
-pub(super) async fn add_creation(tx: &mut Tx, user: UserId, key: KeyId, at: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), ADD_CREATION, |c, sql| sqlx::query(sql).bind(user).bind(key).bind(at).execute(c).await.map(|_| ()))
+pub(super) async fn add_creation(
+    tx: &mut Tx,
+    user: UserId,
+    key: KeyId,
+    at: Timestamp,
+) -> Result<(), DbError> {
+    on!(tx.conn(), ADD_CREATION, |c, sql| sqlx::query(sql)
+        .bind(user)
+        .bind(key)
+        .bind(at)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// Forgets creations before `limit`.
@@ -379,17 +426,27 @@ pub(super) async fn add_creation(tx: &mut Tx, user: UserId, key: KeyId, at: Time
 /// # Errors
 /// The storage.
 pub async fn prune_creations(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), PRUNE_CREATIONS, |c, sql| sqlx::query(sql).bind(limit).execute(c).await.map(|_| ()))
+    on!(tx.conn(), PRUNE_CREATIONS, |c, sql| sqlx::query(sql)
+        .bind(limit)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// Writes latest uses, in two statements whatever their number.
 pub(super) async fn write_last_uses(tx: &mut Tx, used: &[LastUse]) -> Result<(), DbError> {
     let rows: Vec<_> = used
         .iter()
-        .map(|u| json!({ "key": u.key, "secret": u.secret, "at": u.at, "micros": u.at.as_micros() }))
+        .map(
+            |u| json!({ "key": u.key, "secret": u.secret, "at": u.at, "micros": u.at.as_micros() }),
+        )
         .collect();
     for statement in [USED_KEYS, USED_SECRETS] {
-        on!(tx.conn(), statement, |c, sql| sqlx::query(sql).bind(Json(&rows)).execute(c).await.map(|_| ()))?;
+        on!(tx.conn(), statement, |c, sql| sqlx::query(sql)
+            .bind(Json(&rows))
+            .execute(c)
+            .await
+            .map(|_| ()))?;
     }
     Ok(())
 }

@@ -36,7 +36,10 @@ pub async fn create_personal(
 /// # Errors
 /// The storage.
 pub async fn ensure_system(ctx: &Ctx) -> Result<(), DbError> {
-    if store::system(ctx.db.reader().await?.conn()).await?.is_some() {
+    if store::system(ctx.db.reader().await?.conn())
+        .await?
+        .is_some()
+    {
         return Ok(());
     }
     let now = ctx.now();
@@ -48,7 +51,16 @@ pub async fn ensure_system(ctx: &Ctx) -> Result<(), DbError> {
         Err(error) if error.is_unique() => return Ok(()),
         Err(error) => return Err(error),
     }
-    announce(&mut tx, ctx, &By::system("start", ctx), id, "system", "system", now).await?;
+    announce(
+        &mut tx,
+        ctx,
+        &By::system("start", ctx),
+        id,
+        "system",
+        "system",
+        now,
+    )
+    .await?;
     tx.commit().await
 }
 
@@ -73,6 +85,12 @@ async fn announce(
         changes: Some(serde_json::json!({ "after": facts })),
     };
     audit::append(tx, ctx, entry).await?;
-    let event = Event { at: now, project: id, kind: "project.created", resource_id: id.to_string(), data: facts };
+    let event = Event {
+        at: now,
+        project: id,
+        kind: "project.created",
+        resource_id: id.to_string(),
+        data: facts,
+    };
     events::append(tx, ctx, event).await
 }

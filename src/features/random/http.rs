@@ -62,7 +62,9 @@ pub(super) async fn random(
     let max = ctx.config.keys.max_random_bytes;
     let Path(text) = length.unwrap_or_else(|_| Path(String::new()));
     let length = rules::length(&text, max).map_err(|error| match error {
-        LengthError::Invalid => Problem::bad_request("invalid_length", "Length must be an integer of at least 1."),
+        LengthError::Invalid => {
+            Problem::bad_request("invalid_length", "Length must be an integer of at least 1.")
+        }
         LengthError::TooLarge => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "length_too_large",
@@ -105,7 +107,12 @@ fn pieces(rng: Arc<dyn Rng>, length: u64, encoding: Option<Encoding>) -> Body {
         let rng = Arc::clone(&rng);
         async move {
             let next = left.min(PIECE);
-            (next > 0).then(|| (Ok::<_, std::convert::Infallible>(piece(&*rng, next, encoding)), left - next))
+            (next > 0).then(|| {
+                (
+                    Ok::<_, std::convert::Infallible>(piece(&*rng, next, encoding)),
+                    left - next,
+                )
+            })
         }
     }))
 }

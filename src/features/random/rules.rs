@@ -74,11 +74,23 @@ mod tests {
     #[test]
     fn lengths_are_plain_decimals() {
         for (text, expected) in [
-            ("1", Ok(1)), ("32", Ok(32)), ("0032", Ok(32)), ("1024", Ok(1024)), ("1025", Err(LengthError::TooLarge)),
-            ("99999999999999999999999", Err(LengthError::TooLarge)), ("0", Err(LengthError::Invalid)), ("00", Err(LengthError::Invalid)),
-            ("", Err(LengthError::Invalid)), ("abc", Err(LengthError::Invalid)), ("+7", Err(LengthError::Invalid)),
-            ("-1", Err(LengthError::Invalid)), ("1_0", Err(LengthError::Invalid)), ("1.0", Err(LengthError::Invalid)),
-            (" 1", Err(LengthError::Invalid)), ("１", Err(LengthError::Invalid)), ("0x10", Err(LengthError::Invalid)),
+            ("1", Ok(1)),
+            ("32", Ok(32)),
+            ("0032", Ok(32)),
+            ("1024", Ok(1024)),
+            ("1025", Err(LengthError::TooLarge)),
+            ("99999999999999999999999", Err(LengthError::TooLarge)),
+            ("0", Err(LengthError::Invalid)),
+            ("00", Err(LengthError::Invalid)),
+            ("", Err(LengthError::Invalid)),
+            ("abc", Err(LengthError::Invalid)),
+            ("+7", Err(LengthError::Invalid)),
+            ("-1", Err(LengthError::Invalid)),
+            ("1_0", Err(LengthError::Invalid)),
+            ("1.0", Err(LengthError::Invalid)),
+            (" 1", Err(LengthError::Invalid)),
+            ("１", Err(LengthError::Invalid)),
+            ("0x10", Err(LengthError::Invalid)),
         ] {
             assert_eq!(length(text, 1024), expected, "{text:?}");
         }

@@ -20,7 +20,9 @@ pub struct Scope(String);
 
 /// The text isn't a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected 2 to 8 parts of a-z, 0-9, _, . or - joined by : such as orders:read; * may be the last part")]
+#[error(
+    "expected 2 to 8 parts of a-z, 0-9, _, . or - joined by : such as orders:read; * may be the last part"
+)]
 pub struct NotAScope;
 
 impl Scope {
@@ -43,7 +45,9 @@ impl Scope {
 pub fn covers(held: &str, wanted: &str) -> bool {
     match held.strip_suffix('*') {
         // The colon stays, so that `a:*` doesn't cover `ab:c`.
-        Some(stem) => wanted.strip_prefix(stem).is_some_and(|rest| !rest.is_empty()),
+        Some(stem) => wanted
+            .strip_prefix(stem)
+            .is_some_and(|rest| !rest.is_empty()),
         None => held == wanted,
     }
 }
@@ -54,14 +58,21 @@ impl FromStr for Scope {
     fn from_str(text: &str) -> Result<Self, NotAScope> {
         let parts: Vec<&str> = text.split(':').collect();
         let plain = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
         };
         let (last, first) = parts.split_last().ok_or(NotAScope)?;
         let valid = text.len() <= MAX_LENGTH
             && (2..=8).contains(&parts.len())
             && first.iter().all(|part| plain(part))
             && (plain(last) || *last == "*");
-        if valid { Ok(Self(text.to_owned())) } else { Err(NotAScope) }
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAScope)
+        }
     }
 }
 
@@ -79,7 +90,9 @@ impl Serialize for Scope {
 
 impl<'de> Deserialize<'de> for Scope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -87,8 +100,12 @@ impl utoipa::PartialSchema for Scope {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
-            .description(Some("2 to 8 parts of `[a-z0-9_.-]+` joined by `:`; `*` may be the last part."))
-            .pattern(Some("^[a-z0-9_.-]+(:[a-z0-9_.-]+){0,6}:([a-z0-9_.-]+|\\*)$"))
+            .description(Some(
+                "2 to 8 parts of `[a-z0-9_.-]+` joined by `:`; `*` may be the last part.",
+            ))
+            .pattern(Some(
+                "^[a-z0-9_.-]+(:[a-z0-9_.-]+){0,6}:([a-z0-9_.-]+|\\*)$",
+            ))
             .max_length(Some(MAX_LENGTH))
             .examples(["orders:read"])
             .into()
@@ -147,10 +164,31 @@ mod tests {
 
     #[test]
     fn names_follow_the_rule() {
-        for good in ["a:b", "orders:read", "a.b-c_1:*", "1:2:3:4:5:6:7:8", "keyward:*"] {
+        for good in [
+            "a:b",
+            "orders:read",
+            "a.b-c_1:*",
+            "1:2:3:4:5:6:7:8",
+            "keyward:*",
+        ] {
             assert!(good.parse::<Scope>().is_ok(), "{good}");
         }
-        for bad in ["", "*", "a", "a:", ":a", "a::b", "A:b", "a:b*", "a:*:b", "*:a", "a:b c", "a:ü", "1:2:3:4:5:6:7:8:9", "a:**"] {
+        for bad in [
+            "",
+            "*",
+            "a",
+            "a:",
+            ":a",
+            "a::b",
+            "A:b",
+            "a:b*",
+            "a:*:b",
+            "*:a",
+            "a:b c",
+            "a:ü",
+            "1:2:3:4:5:6:7:8:9",
+            "a:**",
+        ] {
             assert!(bad.parse::<Scope>().is_err(), "{bad}");
         }
         assert!(format!("a:{}", "b".repeat(254)).parse::<Scope>().is_err());
@@ -159,9 +197,18 @@ mod tests {
     #[test]
     fn wildcards_cover_what_is_below_them() {
         for (held, wanted, enough) in [
-            ("a:b", "a:b", true), ("a:b", "a:c", false), ("a:b", "a:b:c", false), ("a:*", "a:b", true), ("a:*", "a:b:c", true),
-            ("a:*", "ab:c", false), ("a:b:*", "a:b", false), ("a:b:*", "a:c:d", false), ("a:b", "a:*", false), ("a:*", "a:*", true),
-            ("a:*", "a:b:*", true), ("a:b:*", "a:*", false),
+            ("a:b", "a:b", true),
+            ("a:b", "a:c", false),
+            ("a:b", "a:b:c", false),
+            ("a:*", "a:b", true),
+            ("a:*", "a:b:c", true),
+            ("a:*", "ab:c", false),
+            ("a:b:*", "a:b", false),
+            ("a:b:*", "a:c:d", false),
+            ("a:b", "a:*", false),
+            ("a:*", "a:*", true),
+            ("a:*", "a:b:*", true),
+            ("a:b:*", "a:*", false),
         ] {
             assert_eq!(covers(held, wanted), enough, "{held} covers {wanted}");
         }

@@ -1,13 +1,15 @@
 //! Logging in.
 
+use std::time::Duration;
+
 use crate::base::clock::Timestamp;
 use crate::base::id::SessionId;
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, Actor, By, Entry, Outcome};
+use crate::features::users;
 use crate::features::users::rules::{self, Username};
 use crate::features::users::store::Credentials;
-use crate::features::users;
 use crate::infra::db::{DbError, Tx};
 use crate::infra::passwords::PasswordError;
 use crate::web::request::RequestContext;
@@ -40,8 +42,8 @@ pub enum LoginError {
 pub struct LoggedIn {
     /// Sent as `Authorization: Bearer`.
     pub token: Secret,
-    /// When it ends by itself.
-    pub expires_at: Timestamp,
+    /// How long it lasts if nobody ends it.
+    pub lasts: Duration,
 }
 
 /// Logs a person in. Takes the same steps, each as long, whether the name is known or not.
@@ -64,7 +66,10 @@ pub async fn login(
         Err(_) => None,
     };
     let password = rules::normalised(password).unwrap_or_else(|| Secret::new(String::new()));
-    let hash = known.as_ref().filter(|c| c.disabled_at.is_none()).map(|c| c.password_hash.clone());
+    let hash = known
+        .as_ref()
+        .filter(|c| c.disabled_at.is_none())
+        .map(|c| c.password_hash.clone());
     let right = ctx.passwords.verify(password, hash).await?;
 
     let now = ctx.now();
@@ -79,7 +84,10 @@ pub async fn login(
         }
         _ => {
             throttle::failed(&mut tx, &account, now).await?;
-            let by = By { actor: Actor::Anonymous, origin: origin.clone() };
+            let by = By {
+                actor: Actor::Anonymous,
+                origin: origin.clone(),
+            };
             audit::append(&mut tx, ctx, entry(&by, now, None, Outcome::Denied)).await?;
             Err(LoginError::Wrong)
         }
@@ -97,7 +105,9 @@ async fn begin(
     now: Timestamp,
 ) -> Result<LoggedIn, DbError> {
     let token = token::generate(&*ctx.rng);
-    let expires_at = now.saturating_add(ctx.config.auth.session_ttl).min(Timestamp::FAR);
+    let expires_at = now
+        .saturating_add(ctx.config.auth.session_ttl)
+        .min(Timestamp::FAR);
     let session = store::NewSession {
         id: SessionId::generate(now, &*ctx.rng),
         user: person.id,
@@ -109,9 +119,15 @@ async fn begin(
     };
     store::insert(tx, &session, ctx.config.auth.sessions_per_user).await?;
     store::succeeded(tx, account, now).await?;
-    let by = By { actor: Actor::User(person.id, person.username.clone()), origin: origin.clone() };
+    let by = By {
+        actor: Actor::User(person.id, person.username.clone()),
+        origin: origin.clone(),
+    };
     audit::append(tx, ctx, entry(&by, now, Some(session.id), Outcome::Success)).await?;
-    Ok(LoggedIn { token, expires_at })
+    Ok(LoggedIn {
+        token,
+        lasts: ctx.config.auth.session_ttl,
+    })
 }
 
 fn entry(by: &By, at: Timestamp, session: Option<SessionId>, outcome: Outcome) -> Entry<'_> {
@@ -131,14 +147,22 @@ fn entry(by: &By, at: Timestamp, session: Option<SessionId>, outcome: Outcome) -
 ///
 /// # Errors
 /// The storage. `Ok(false)`: there is no such session.
-pub async fn end(ctx: &Ctx, by: &By, person: &crate::features::auth::Person, which: Option<SessionId>) -> Result<bool, DbError> {
+pub async fn end(
+    ctx: &Ctx,
+    by: &By,
+    person: &crate::features::auth::Person,
+    which: Option<SessionId>,
+) -> Result<bool, DbError> {
     let mut tx = ctx.db.begin().await?;
     match which {
         Some(id) if !store::end(&mut tx, id, person.user).await? => return Ok(false),
         Some(_) => {}
         None => store::end_by_token(&mut tx, &person.token_hash, person.user).await?,
     }
-    let ended = Entry { action: "session.delete", ..entry(by, ctx.now(), which, Outcome::Success) };
+    let ended = Entry {
+        action: "session.delete",
+        ..entry(by, ctx.now(), which, Outcome::Success)
+    };
     audit::append(&mut tx, ctx, ended).await?;
     tx.commit().await?;
     Ok(true)

@@ -112,7 +112,11 @@ pub(super) struct Failures {
     pub succeeded_at: Option<Timestamp>,
 }
 
-pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> Result<(), DbError> {
+pub(super) async fn insert(
+    tx: &mut Tx,
+    session: &NewSession<'_>,
+    keep: i64,
+) -> Result<(), DbError> {
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(session.id)
         .bind(session.user)
@@ -124,15 +128,28 @@ pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> 
         .execute(c)
         .await
         .map(|_| ()))?;
-    on!(tx.conn(), END_OLDEST, |c, sql| sqlx::query(sql).bind(session.user).bind(keep).execute(c).await.map(|_| ()))
+    on!(tx.conn(), END_OLDEST, |c, sql| sqlx::query(sql)
+        .bind(session.user)
+        .bind(keep)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// The person behind a token that hasn't run out, if they aren't disabled.
 ///
 /// # Errors
 /// The storage.
-pub async fn live(conn: Conn<'_>, token_hash: &[u8], now: Timestamp) -> Result<Option<LiveSession>, DbError> {
-    on!(conn, LIVE, |c, sql| sqlx::query_as(sql).bind(token_hash).bind(now).fetch_optional(c).await)
+pub async fn live(
+    conn: Conn<'_>,
+    token_hash: &[u8],
+    now: Timestamp,
+) -> Result<Option<LiveSession>, DbError> {
+    on!(conn, LIVE, |c, sql| sqlx::query_as(sql)
+        .bind(token_hash)
+        .bind(now)
+        .fetch_optional(c)
+        .await)
 }
 
 /// A person's log-ins, newest first.
@@ -164,8 +181,17 @@ pub(super) async fn end(tx: &mut Tx, id: SessionId, user: UserId) -> Result<bool
     Ok(rows == 1)
 }
 
-pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -> Result<(), DbError> {
-    on!(tx.conn(), END_BY_TOKEN, |c, sql| sqlx::query(sql).bind(token_hash).bind(user).execute(c).await.map(|_| ()))
+pub(super) async fn end_by_token(
+    tx: &mut Tx,
+    token_hash: &[u8],
+    user: UserId,
+) -> Result<(), DbError> {
+    on!(tx.conn(), END_BY_TOKEN, |c, sql| sqlx::query(sql)
+        .bind(token_hash)
+        .bind(user)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// Ends all log-ins of a person but one.
@@ -173,12 +199,21 @@ pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -
 /// # Errors
 /// The storage.
 pub async fn end_others(tx: &mut Tx, user: UserId, kept: &[u8]) -> Result<(), DbError> {
-    on!(tx.conn(), END_OTHERS, |c, sql| sqlx::query(sql).bind(user).bind(kept).execute(c).await.map(|_| ()))
+    on!(tx.conn(), END_OTHERS, |c, sql| sqlx::query(sql)
+        .bind(user)
+        .bind(kept)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// Holds a person's row until the transaction ends; `false` if they were disabled, or their password changed, since it was
 /// checked.
-pub(super) async fn lock_user(tx: &mut Tx, user: UserId, password_hash: &str) -> Result<bool, DbError> {
+pub(super) async fn lock_user(
+    tx: &mut Tx,
+    user: UserId,
+    password_hash: &str,
+) -> Result<bool, DbError> {
     let rows = on!(tx.conn(), LOCK_USER, |c, sql| sqlx::query(sql)
         .bind(user)
         .bind(password_hash)
@@ -194,13 +229,26 @@ pub(super) async fn lock_user(tx: &mut Tx, user: UserId, password_hash: &str) ->
 /// The storage.
 pub async fn prune(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> {
     use super::throttle::{MEMORY, USUAL};
-    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql).bind(now).execute(c).await.map(|_| ()))?;
+    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql)
+        .bind(now)
+        .execute(c)
+        .await
+        .map(|_| ()))?;
     let (forgotten, unusual) = (now.saturating_sub(MEMORY), now.saturating_sub(USUAL));
-    on!(tx.conn(), PRUNE_FAILURES, |c, sql| sqlx::query(sql).bind(forgotten).bind(unusual).execute(c).await.map(|_| ()))
+    on!(tx.conn(), PRUNE_FAILURES, |c, sql| sqlx::query(sql)
+        .bind(forgotten)
+        .bind(unusual)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 pub(super) async fn failures(conn: Conn<'_>, account: &Account) -> Result<Vec<Failures>, DbError> {
-    on!(conn, FAILURES, |c, sql| sqlx::query_as(sql).bind(&account.hash).bind(&account.address).fetch_all(c).await)
+    on!(conn, FAILURES, |c, sql| sqlx::query_as(sql)
+        .bind(&account.hash)
+        .bind(&account.address)
+        .fetch_all(c)
+        .await)
 }
 
 /// The count with this failure; it begins anew if the last one was before `forgotten`.
@@ -220,12 +268,27 @@ pub(super) async fn count_failure(
         .await)
 }
 
-pub(super) async fn block(tx: &mut Tx, account: &[u8], address: &str, until: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), BLOCK, |c, sql| sqlx::query(sql).bind(account).bind(address).bind(until).execute(c).await.map(|_| ()))
+pub(super) async fn block(
+    tx: &mut Tx,
+    account: &[u8],
+    address: &str,
+    until: Timestamp,
+) -> Result<(), DbError> {
+    on!(tx.conn(), BLOCK, |c, sql| sqlx::query(sql)
+        .bind(account)
+        .bind(address)
+        .bind(until)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// Forgets the failures from this address, and remembers it as a usual one.
-pub(super) async fn succeeded(tx: &mut Tx, account: &Account, now: Timestamp) -> Result<(), DbError> {
+pub(super) async fn succeeded(
+    tx: &mut Tx,
+    account: &Account,
+    now: Timestamp,
+) -> Result<(), DbError> {
     on!(tx.conn(), SUCCEEDED, |c, sql| sqlx::query(sql)
         .bind(&account.hash)
         .bind(&account.address)

@@ -17,7 +17,9 @@ use super::store::{self, ListedUser};
 /// # Errors
 /// The name or the password breaks a rule, or the storage.
 pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
-    let Some(admin) = &ctx.config.auth.admin else { return Ok(()) };
+    let Some(admin) = &ctx.config.auth.admin else {
+        return Ok(());
+    };
     let username = Username::parse(&admin.username)?;
     let existing = store::credentials(ctx.db.reader().await?.conn(), &username).await?;
     if let Some(existing) = existing {
@@ -26,7 +28,15 @@ pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
         }
         return Ok(());
     }
-    match register(ctx, &By::system("start", ctx), &admin.username, &admin.password, true).await {
+    match register(
+        ctx,
+        &By::system("start", ctx),
+        &admin.username,
+        &admin.password,
+        true,
+    )
+    .await
+    {
         Ok(user) => {
             tracing::info!(user = %user.id, "made the administrator");
             Ok(())
@@ -41,8 +51,18 @@ pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
 ///
 /// # Errors
 /// The storage.
-pub async fn list(ctx: &Ctx, after: Option<Cursor<UserId>>, limit: Limit) -> Result<Page<ListedUser>, DbError> {
-    let after = after.unwrap_or(Cursor { at: Timestamp::FAR, id: UserId::from_bits(u128::MAX) });
+pub async fn list(
+    ctx: &Ctx,
+    after: Option<Cursor<UserId>>,
+    limit: Limit,
+) -> Result<Page<ListedUser>, DbError> {
+    let after = after.unwrap_or(Cursor {
+        at: Timestamp::FAR,
+        id: UserId::from_bits(u128::MAX),
+    });
     let rows = store::list(ctx.db.reader().await?.conn(), &after, limit).await?;
-    Ok(Page::cut(rows, limit, |user| Cursor { at: user.created_at, id: user.id }))
+    Ok(Page::cut(rows, limit, |user| Cursor {
+        at: user.created_at,
+        id: user.id,
+    }))
 }

@@ -71,12 +71,18 @@ pub async fn change(
         (Some(present), Some(hash)) => ctx.passwords.verify(present, Some(hash)).await?,
         _ => false,
     };
-    let new_hash = if right { Some(ctx.passwords.hash(new).await?) } else { None };
+    let new_hash = if right {
+        Some(ctx.passwords.hash(new).await?)
+    } else {
+        None
+    };
 
     let now = ctx.now();
     let mut tx = ctx.db.begin().await?;
     let changed = match (&new_hash, &old_hash) {
-        (Some(new), Some(old)) => store::set_password_hash(&mut tx, person.user, new, old, now).await?,
+        (Some(new), Some(old)) => {
+            store::set_password_hash(&mut tx, person.user, new, old, now).await?
+        }
         _ => false,
     };
     if changed {
@@ -91,10 +97,18 @@ pub async fn change(
         resource_type: "user",
         resource_id: Some(person.user.to_string()),
         project: None,
-        outcome: if changed { Outcome::Success } else { Outcome::Denied },
+        outcome: if changed {
+            Outcome::Success
+        } else {
+            Outcome::Denied
+        },
         changes: None,
     };
     audit::append(&mut tx, ctx, entry).await?;
     tx.commit().await?;
-    if changed { Ok(()) } else { Err(ChangePasswordError::Wrong) }
+    if changed {
+        Ok(())
+    } else {
+        Err(ChangePasswordError::Wrong)
+    }
 }

@@ -23,7 +23,11 @@ impl Username {
         if USERNAME_LENGTH.contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid::field("username", "invalid_username", "must be 3 to 64 of A-Z, a-z, 0-9, ., _ and -"))
+            Err(Invalid::field(
+                "username",
+                "invalid_username",
+                "must be 3 to 64 of A-Z, a-z, 0-9, ., _ and -",
+            ))
         }
     }
 
@@ -49,7 +53,9 @@ pub fn normalised(password: &Secret) -> Option<Secret> {
         return None;
     }
     let normal: String = password.expose().nfkc().collect();
-    PASSWORD_LENGTH.contains(&normal.chars().count()).then(|| Secret::new(normal))
+    PASSWORD_LENGTH
+        .contains(&normal.chars().count())
+        .then(|| Secret::new(normal))
 }
 
 /// A new password in the form in which it is hashed.
@@ -57,7 +63,8 @@ pub fn normalised(password: &Secret) -> Option<Secret> {
 /// # Errors
 /// Its length.
 pub fn new_password(field: &'static str, password: &Secret) -> Result<Secret, Invalid> {
-    normalised(password).ok_or_else(|| Invalid::field(field, "password_length", "must be 8 to 256 characters"))
+    normalised(password)
+        .ok_or_else(|| Invalid::field(field, "password_length", "must be 8 to 256 characters"))
 }
 
 /// Whether a password is one that attackers try first: the whole of it is in zxcvbn's list of common passwords (also with
@@ -79,7 +86,11 @@ pub fn is_common(password: &Secret, username: &str) -> bool {
 /// The error of a common password.
 #[must_use]
 pub fn common_password(field: &'static str) -> Invalid {
-    Invalid::field(field, "common_password", "is one of the passwords that attackers try first; choose another")
+    Invalid::field(
+        field,
+        "common_password",
+        "is one of the passwords that attackers try first; choose another",
+    )
 }
 
 #[cfg(test)]
@@ -97,7 +108,16 @@ mod tests {
             assert!(Username::parse(good).is_ok(), "{good}");
         }
         let longer = "x".repeat(65);
-        for bad in ["", "ab", longer.as_str(), "a b", "ada\n", "adä", "a/b/c", "a@b.c"] {
+        for bad in [
+            "",
+            "ab",
+            longer.as_str(),
+            "a b",
+            "ada\n",
+            "adä",
+            "a/b/c",
+            "a@b.c",
+        ] {
             assert!(Username::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Username::parse("AdA").unwrap().folded(), "ada");
@@ -111,15 +131,36 @@ mod tests {
         assert!(normalised(&secret(&"ä".repeat(257))).is_none());
         assert!(normalised(&secret(&"x".repeat(1_000_000))).is_none());
         // A ligature is its letters, a full-width digit the digit.
-        assert_eq!(normalised(&secret("ﬁne１２３４５")).unwrap().expose(), "fine12345");
+        assert_eq!(
+            normalised(&secret("ﬁne１２３４５")).unwrap().expose(),
+            "fine12345"
+        );
     }
 
     #[test]
     fn common_passwords_are_known() {
-        for common in ["password", "12345678", "Password1", "qwertyuiop", "p@ssw0rd", "iloveyou", "password123", "aaaaaaaa", "ada-lovelace", "abcd1234"] {
+        for common in [
+            "password",
+            "12345678",
+            "Password1",
+            "qwertyuiop",
+            "p@ssw0rd",
+            "iloveyou",
+            "password123",
+            "aaaaaaaa",
+            "ada-lovelace",
+            "abcd1234",
+        ] {
             assert!(is_common(&secret(common), "ada-lovelace"), "{common}");
         }
-        for fine in ["correct horse battery staple", "Tr0ub4dor&3x", "пароль-из-десяти", "s3cret-passw0rd!", "test-password-1", "hunter2hunter2!"] {
+        for fine in [
+            "correct horse battery staple",
+            "Tr0ub4dor&3x",
+            "пароль-из-десяти",
+            "s3cret-passw0rd!",
+            "test-password-1",
+            "hunter2hunter2!",
+        ] {
             assert!(!is_common(&secret(fine), "ada-lovelace"), "{fine}");
         }
     }

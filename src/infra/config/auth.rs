@@ -52,11 +52,20 @@ impl AuthConfig {
         };
         let admin = match (loaded.text("admin_username"), loaded.text("admin_password")) {
             ("", "") => None,
-            ("", _) => return Err(ConfigError::Together("admin_password is set, but admin_username isn't")),
-            (_, "") => return Err(ConfigError::Together("admin_username is set, but admin_password isn't")),
-            (username, password) => {
-                Some(AdminAccount { username: username.to_owned(), password: Secret::new(password.to_owned()) })
+            ("", _) => {
+                return Err(ConfigError::Together(
+                    "admin_password is set, but admin_username isn't",
+                ));
             }
+            (_, "") => {
+                return Err(ConfigError::Together(
+                    "admin_username is set, but admin_password isn't",
+                ));
+            }
+            (username, password) => Some(AdminAccount {
+                username: username.to_owned(),
+                password: Secret::new(password.to_owned()),
+            }),
         };
         let session_ttl = loaded.duration("session_ttl")?;
         if session_ttl.is_zero() {
@@ -66,14 +75,18 @@ impl AuthConfig {
             registration,
             admin,
             session_ttl,
-            sessions_per_user: i64::try_from(loaded.number("sessions_per_user", 1..=10_000)?).unwrap_or(10_000),
+            sessions_per_user: i64::try_from(loaded.number("sessions_per_user", 1..=10_000)?)
+                .unwrap_or(10_000),
             auth_rate_per_minute: rate(loaded, "auth_rate_per_minute")?,
             ip_rate_per_minute: rate(loaded, "ip_rate_per_minute")?,
-            hash_parallelism: usize::try_from(loaded.number("password_hash_parallelism", 0..=256)?).unwrap_or(256),
+            hash_parallelism: usize::try_from(loaded.number("password_hash_parallelism", 0..=256)?)
+                .unwrap_or(256),
         })
     }
 }
 
 fn rate(loaded: &Loaded, key: &'static str) -> Result<u32, ConfigError> {
-    loaded.number(key, 0..=1_000_000).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+    loaded
+        .number(key, 0..=1_000_000)
+        .map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }

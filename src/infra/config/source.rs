@@ -76,7 +76,9 @@ pub struct Loaded {
 // Values may be secrets, so the derived form would leak them.
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.values.iter().map(|(key, (_, source))| (key, source))).finish()
+        f.debug_map()
+            .entries(self.values.iter().map(|(key, (_, source))| (key, source)))
+            .finish()
     }
 }
 
@@ -90,8 +92,12 @@ impl Loaded {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut loaded =
-            Self { values: SETTINGS.iter().map(|s| (s.key, (s.default.to_owned(), Source::Default))).collect() };
+        let mut loaded = Self {
+            values: SETTINGS
+                .iter()
+                .map(|s| (s.key, (s.default.to_owned(), Source::Default)))
+                .collect(),
+        };
         if let Some(path) = file {
             loaded.add_file(path)?;
         }
@@ -99,7 +105,9 @@ impl Loaded {
             if let Some(setting) = SETTINGS.iter().find(|s| s.env == name) {
                 // An empty variable is how compose files and charts spell "not set".
                 if !value.is_empty() {
-                    loaded.values.insert(setting.key, (value, Source::Environment(setting.env)));
+                    loaded
+                        .values
+                        .insert(setting.key, (value, Source::Environment(setting.env)));
                 }
             } else if name.starts_with("KEYWARD_") && name != "KEYWARD_CONFIG" {
                 return Err(ConfigError::Unknown {
@@ -112,14 +120,17 @@ impl Loaded {
         for (key, value) in flags {
             if let Some(setting) = SETTINGS.iter().find(|s| s.key == key) {
                 let flag = setting.flags.first().copied().unwrap_or(setting.key);
-                loaded.values.insert(setting.key, (value, Source::Flag(flag)));
+                loaded
+                    .values
+                    .insert(setting.key, (value, Source::Flag(flag)));
             }
         }
         Ok(loaded)
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable(path.to_owned(), e))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigError::Unreadable(path.to_owned(), e))?;
         let table: toml::Table = text
             .parse()
             // The parser's own message quotes the line, which may hold a secret.
@@ -155,18 +166,25 @@ impl Loaded {
     /// Where a setting's value came from.
     #[must_use]
     pub fn source(&self, key: &'static str) -> Source {
-        self.values.get(key).map_or(Source::Default, |(_, source)| source.clone())
+        self.values
+            .get(key)
+            .map_or(Source::Default, |(_, source)| source.clone())
     }
 
     /// Settings that somebody set although this version doesn't use them yet.
     pub fn without_effect(&self) -> impl Iterator<Item = &'static Setting> {
-        SETTINGS.iter().filter(|s| s.later && self.source(s.key) != Source::Default)
+        SETTINGS
+            .iter()
+            .filter(|s| s.later && self.source(s.key) != Source::Default)
     }
 
     /// What `keyward config` prints: key, value with secrets hidden, source.
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String, String)> {
-        SETTINGS.iter().map(|s| (s.key, self.shown_value(s), self.source(s.key).to_string())).collect()
+        SETTINGS
+            .iter()
+            .map(|s| (s.key, self.shown_value(s), self.source(s.key).to_string()))
+            .collect()
     }
 
     fn shown_value(&self, setting: &Setting) -> String {
@@ -182,24 +200,48 @@ impl Loaded {
 
     /// An error about a setting's present value.
     pub(super) fn invalid(&self, key: &'static str, reason: impl Into<String>) -> ConfigError {
-        let shown = SETTINGS.iter().find(|s| s.key == key).map(|s| self.shown_value(s)).unwrap_or_default();
+        let shown = SETTINGS
+            .iter()
+            .find(|s| s.key == key)
+            .map(|s| self.shown_value(s))
+            .unwrap_or_default();
         let mut reason = reason.into();
         if shown.starts_with("tcp://") {
             reason.push_str("; this looks like a variable that Kubernetes sets for a Service of the same name: set enableServiceLinks: false");
         }
-        ConfigError::Invalid { key, value: format!("{shown:?}"), reason, source_of: self.source(key) }
+        ConfigError::Invalid {
+            key,
+            value: format!("{shown:?}"),
+            reason,
+            source_of: self.source(key),
+        }
     }
 
     /// Parses a value by its type's `FromStr`.
-    pub(super) fn parse<T: FromStr>(&self, key: &'static str, expected: &str) -> Result<T, ConfigError> {
-        self.text(key).trim().parse().map_err(|_| self.invalid(key, format!("expected {expected}")))
+    pub(super) fn parse<T: FromStr>(
+        &self,
+        key: &'static str,
+        expected: &str,
+    ) -> Result<T, ConfigError> {
+        self.text(key)
+            .trim()
+            .parse()
+            .map_err(|_| self.invalid(key, format!("expected {expected}")))
     }
 
     /// Parses a whole number within bounds.
-    pub(super) fn number(&self, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ConfigError> {
+    pub(super) fn number(
+        &self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let number: u64 = self.parse(key, &expected)?;
-        if range.contains(&number) { Ok(number) } else { Err(self.invalid(key, format!("expected {expected}"))) }
+        if range.contains(&number) {
+            Ok(number)
+        } else {
+            Err(self.invalid(key, format!("expected {expected}")))
+        }
     }
 
     /// Parses a duration.
@@ -209,13 +251,19 @@ impl Loaded {
     }
 
     /// Parses a list separated by commas; empty entries don't count.
-    pub(super) fn list<T: FromStr>(&self, key: &'static str, expected: &str) -> Result<Vec<T>, ConfigError> {
+    pub(super) fn list<T: FromStr>(
+        &self,
+        key: &'static str,
+        expected: &str,
+    ) -> Result<Vec<T>, ConfigError> {
         self.text(key)
             .split(',')
             .map(str::trim)
             .filter(|entry| !entry.is_empty())
             .map(|entry| {
-                entry.parse().map_err(|_| self.invalid(key, format!("expected {expected}, separated by commas")))
+                entry.parse().map_err(|_| {
+                    self.invalid(key, format!("expected {expected}, separated by commas"))
+                })
             })
             .collect()
     }
@@ -226,16 +274,23 @@ fn plain(value: &toml::Value) -> Option<String> {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
         toml::Value::Boolean(flag) => flag.to_string(),
-        toml::Value::Array(entries) => {
-            entries.iter().map(toml::Value::as_str).collect::<Option<Vec<_>>>()?.join(",")
-        }
+        toml::Value::Array(entries) => entries
+            .iter()
+            .map(toml::Value::as_str)
+            .collect::<Option<Vec<_>>>()?
+            .join(","),
         _ => return None,
     })
 }
 
 fn hint(name: &str, known: impl Iterator<Item = &'static str>) -> String {
     known
-        .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .min()
         .filter(|(distance, _)| *distance <= name.len() / 2)
         .map(|(_, candidate)| format!("; did you mean {candidate}?"))
@@ -250,7 +305,10 @@ mod tests {
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect()
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -261,28 +319,54 @@ mod tests {
 
     #[test]
     fn each_place_overrides_the_one_before() {
-        let file = file("port = 1\nmetrics_port = 2\nsession_ttl = \"1h\"\ncors_origins = [\"https://a\", \"https://b\"]\n");
+        let file = file(
+            "port = 1\nmetrics_port = 2\nsession_ttl = \"1h\"\ncors_origins = [\"https://a\", \"https://b\"]\n",
+        );
         let loaded = Loaded::load(
             Some(file.path()),
-            env(&[("KEYWARD_METRICS_PORT", "3"), ("KEYWARD_SESSION_TTL", "2h"), ("PATH", "/bin"), ("KEYWARD_HOST", "")]),
+            env(&[
+                ("KEYWARD_METRICS_PORT", "3"),
+                ("KEYWARD_SESSION_TTL", "2h"),
+                ("PATH", "/bin"),
+                ("KEYWARD_HOST", ""),
+            ]),
             [("session_ttl", "3h".to_owned())],
         )
         .unwrap();
-        assert_eq!((loaded.text("port"), loaded.source("port")), ("1", Source::File(file.path().to_owned())));
+        assert_eq!(
+            (loaded.text("port"), loaded.source("port")),
+            ("1", Source::File(file.path().to_owned()))
+        );
         assert_eq!(loaded.text("metrics_port"), "3");
-        assert_eq!(loaded.source("metrics_port"), Source::Environment("KEYWARD_METRICS_PORT"));
+        assert_eq!(
+            loaded.source("metrics_port"),
+            Source::Environment("KEYWARD_METRICS_PORT")
+        );
         assert_eq!(loaded.text("session_ttl"), "3h");
-        assert_eq!((loaded.text("host"), loaded.source("host")), ("127.0.0.1", Source::Default));
+        assert_eq!(
+            (loaded.text("host"), loaded.source("host")),
+            ("127.0.0.1", Source::Default)
+        );
         assert_eq!(loaded.text("cors_origins"), "https://a,https://b");
-        assert_eq!(Config::parse(&loaded).unwrap().auth.session_ttl.as_secs(), 10_800);
+        assert_eq!(
+            Config::parse(&loaded).unwrap().auth.session_ttl.as_secs(),
+            10_800
+        );
     }
 
     #[test]
     fn unknown_names_are_refused_with_the_nearest_known_one() {
-        let error = Loaded::load(None, env(&[("KEYWARD_PROT", "1")]), []).unwrap_err().to_string();
-        assert_eq!(error, "unknown setting KEYWARD_PROT (environment variable); did you mean KEYWARD_PORT?");
+        let error = Loaded::load(None, env(&[("KEYWARD_PROT", "1")]), [])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "unknown setting KEYWARD_PROT (environment variable); did you mean KEYWARD_PORT?"
+        );
         let file = file("regstration = \"open\"\n");
-        let error = Loaded::load(Some(file.path()), [], []).unwrap_err().to_string();
+        let error = Loaded::load(Some(file.path()), [], [])
+            .unwrap_err()
+            .to_string();
         assert!(error.ends_with("did you mean registration?"), "{error}");
         assert!(Loaded::load(None, env(&[("KEYWARD_CONFIG", "x")]), []).is_ok());
     }
@@ -290,9 +374,19 @@ mod tests {
     #[test]
     fn errors_never_show_a_secret() {
         let file = file("admin_password = \"hunter2hunter2\n");
-        let error = Loaded::load(Some(file.path()), [], []).unwrap_err().to_string();
+        let error = Loaded::load(Some(file.path()), [], [])
+            .unwrap_err()
+            .to_string();
         assert!(!error.contains("hunter2"), "{error}");
-        let loaded = Loaded::load(None, env(&[("DATABASE_URL", "mysql://u:hunter2@h/d"), ("KEYWARD_ADMIN_PASSWORD", "hunter2")]), []).unwrap();
+        let loaded = Loaded::load(
+            None,
+            env(&[
+                ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+                ("KEYWARD_ADMIN_PASSWORD", "hunter2"),
+            ]),
+            [],
+        )
+        .unwrap();
         let error = Config::parse(&loaded).unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
         assert!(!format!("{loaded:?} {:?}", loaded.shown()).contains("hunter2"));
@@ -302,16 +396,31 @@ mod tests {
     fn every_default_is_valid_and_bad_values_name_their_setting() {
         assert!(Config::parse(&Loaded::load(None, [], []).unwrap()).is_ok());
         for (name, value) in [
-            ("KEYWARD_PORT", "65536"), ("KEYWARD_HOST", "nowhere"), ("KEYWARD_MAX_KEY_SIZE", "0"),
-            ("KEYWARD_MAX_KEY_SIZE", "16777217"), ("KEYWARD_REGISTRATION", "maybe"), ("KEYWARD_SESSION_TTL", "soon"),
-            ("KEYWARD_SESSION_TTL", "0"), ("KEYWARD_KEY_PREFIX", "SK"), ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/99"),
-            ("KEYWARD_CORS_ORIGINS", "example.com"), ("KEYWARD_LOG_FORMAT", "xml"), ("KEYWARD_LOG", "keyward=loud"),
-            ("KEYWARD_ADMIN_USERNAME", "root"), ("DATABASE_URL", "sqlite::memory:"), ("KEYWARD_MIGRATE_ON_START", "yes"),
+            ("KEYWARD_PORT", "65536"),
+            ("KEYWARD_HOST", "nowhere"),
+            ("KEYWARD_MAX_KEY_SIZE", "0"),
+            ("KEYWARD_MAX_KEY_SIZE", "16777217"),
+            ("KEYWARD_REGISTRATION", "maybe"),
+            ("KEYWARD_SESSION_TTL", "soon"),
+            ("KEYWARD_SESSION_TTL", "0"),
+            ("KEYWARD_KEY_PREFIX", "SK"),
+            ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/99"),
+            ("KEYWARD_CORS_ORIGINS", "example.com"),
+            ("KEYWARD_LOG_FORMAT", "xml"),
+            ("KEYWARD_LOG", "keyward=loud"),
+            ("KEYWARD_ADMIN_USERNAME", "root"),
+            ("DATABASE_URL", "sqlite::memory:"),
+            ("KEYWARD_MIGRATE_ON_START", "yes"),
             ("KEYWARD_PORT", "tcp://10.0.0.1:80"),
         ] {
             let loaded = Loaded::load(None, env(&[(name, value)]), []).unwrap();
             let error = Config::parse(&loaded).expect_err(name).to_string();
-            assert!(error.to_lowercase().contains(&name.to_lowercase().replace("keyward_", "")), "{name}: {error}");
+            assert!(
+                error
+                    .to_lowercase()
+                    .contains(&name.to_lowercase().replace("keyward_", "")),
+                "{name}: {error}"
+            );
         }
     }
 }

@@ -19,8 +19,21 @@ pub struct Setting {
     pub help: &'static str,
 }
 
-const fn setting(key: &'static str, env: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { key, env, flags: &[], default, secret: false, later: false, help }
+const fn setting(
+    key: &'static str,
+    env: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        env,
+        flags: &[],
+        default,
+        secret: false,
+        later: false,
+        help,
+    }
 }
 
 const fn flagged(
@@ -30,15 +43,29 @@ const fn flagged(
     default: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting { key, env, flags, default, secret: false, later: false, help }
+    Setting {
+        key,
+        env,
+        flags,
+        default,
+        secret: false,
+        later: false,
+        help,
+    }
 }
 
 const fn secret(setting: Setting) -> Setting {
-    Setting { secret: true, ..setting }
+    Setting {
+        secret: true,
+        ..setting
+    }
 }
 
 const fn later(setting: Setting) -> Setting {
-    Setting { later: true, ..setting }
+    Setting {
+        later: true,
+        ..setting
+    }
 }
 
 /// All settings, in the order in which they are shown.
@@ -50,41 +77,224 @@ pub const SETTINGS: &[Setting] = &[
         "sqlite://keyward.db",
         "sqlite://FILE, or postgres://USER:PASSWORD@HOST/DATABASE",
     ),
-    setting("database_max_connections", "KEYWARD_DATABASE_MAX_CONNECTIONS", "10", "Pooled connections (readers on SQLite), 1 to 1000"),
-    setting("database_acquire_timeout", "KEYWARD_DATABASE_ACQUIRE_TIMEOUT", "3s", "How long a request waits for a connection before it is answered 503"),
-    setting("database_start_timeout", "KEYWARD_DATABASE_START_TIMEOUT", "60s", "How long the start waits for Postgres to answer"),
-    setting("migrate_on_start", "KEYWARD_MIGRATE_ON_START", "true", "Bring the schema up to date at start: true or false"),
-    later(secret(flagged("redis_url", "REDIS_URL", &["redis-url"], "", "Redis for counting shared by several replicas"))),
-    flagged("host", "KEYWARD_HOST", &["host"], "127.0.0.1", "Address that the service listens on"),
-    flagged("port", "KEYWARD_PORT", &["port", "srv-port"], "8080", "Port that the service listens on; 0 picks a free one"),
-    flagged("metrics_host", "KEYWARD_METRICS_HOST", &["metrics-host"], "", "Address that /metrics listens on; the service's own where not set"),
-    flagged("metrics_port", "KEYWARD_METRICS_PORT", &["metrics-port"], "8000", "Port that /metrics listens on; 0 picks a free one"),
-    setting("max_connections", "KEYWARD_MAX_CONNECTIONS", "8192", "Open connections; one more is answered 503 and closed"),
-    setting("max_in_flight", "KEYWARD_MAX_IN_FLIGHT", "1024", "Requests being worked on; one more is answered 503 (health still answers)"),
-    setting("request_timeout", "KEYWARD_REQUEST_TIMEOUT", "30s", "Longest time for one request, its body included"),
-    setting("header_timeout", "KEYWARD_HEADER_TIMEOUT", "30s", "Longest time to send a request's headers; also ends idle connections"),
-    setting("drain_delay", "KEYWARD_DRAIN_DELAY", "1s", "After SIGTERM: how long new connections are still accepted while /health/ready says 503"),
-    setting("shutdown_grace", "KEYWARD_SHUTDOWN_GRACE", "30s", "After that: how long requests in flight may take to finish"),
-    setting("cors_origins", "KEYWARD_CORS_ORIGINS", "", "Origins whose pages may call the service, separated by commas"),
-    setting("trusted_proxies", "KEYWARD_TRUSTED_PROXIES", "", "Networks whose X-Forwarded-For is believed, separated by commas"),
-    setting("registration", "KEYWARD_REGISTRATION", "open", "Who may register: open or closed"),
-    setting("admin_username", "KEYWARD_ADMIN_USERNAME", "", "Administrator made at start if absent"),
-    secret(setting("admin_password", "KEYWARD_ADMIN_PASSWORD", "", "That administrator's first password")),
-    setting("session_ttl", "KEYWARD_SESSION_TTL", "12h", "How long a log-in lasts"),
-    setting("sessions_per_user", "KEYWARD_SESSIONS_PER_USER", "20", "Log-ins a person may have at once; one more ends the oldest"),
-    setting("auth_rate_per_minute", "KEYWARD_AUTH_RATE_PER_MINUTE", "10", "Register and login calls a minute for one client address; 0 is off"),
-    setting("ip_rate_per_minute", "KEYWARD_IP_RATE_PER_MINUTE", "0", "Calls a minute for one client address, health apart; 0 is off"),
-    setting("password_hash_parallelism", "KEYWARD_PASSWORD_HASH_PARALLELISM", "0", "Password hashes computed at once (19 MiB each); 0 is one a core"),
-    setting("keys_per_user_per_day", "KEYWARD_KEYS_PER_USER_PER_DAY", "5", "Keys that one person may make in 24 hours; 0 is off"),
-    setting("key_prefix", "KEYWARD_KEY_PREFIX", "sk", "What new keys begin with, where the project doesn't say"),
-    flagged("max_key_size", "KEYWARD_MAX_KEY_SIZE", &["max-key-size", "max-size"], "1024", "Longest answer of /key/{length} in bytes, up to 16777216"),
-    later(setting("default_rate_limit", "KEYWARD_DEFAULT_RATE_LIMIT", "1000", "A key's limit where nothing else sets one")),
-    later(setting("rate_limit_window", "KEYWARD_RATE_LIMIT_WINDOW", "1h", "The window of that limit")),
-    later(setting("default_concurrency", "KEYWARD_DEFAULT_CONCURRENCY", "0", "Simultaneous operations of a key where nothing else says; 0 is off")),
-    flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
-    flagged("log_format", "KEYWARD_LOG_FORMAT", &["log-format"], "", "pretty or json; pretty on a terminal and json elsewhere where not set"),
-    later(setting("otlp_endpoint", "KEYWARD_OTLP_ENDPOINT", "", "Collector that traces and logs are sent to")),
-    later(setting("outbound_allow", "KEYWARD_OUTBOUND_ALLOW", "", "Private networks that webhooks may reach, separated by commas")),
+    setting(
+        "database_max_connections",
+        "KEYWARD_DATABASE_MAX_CONNECTIONS",
+        "10",
+        "Pooled connections (readers on SQLite), 1 to 1000",
+    ),
+    setting(
+        "database_acquire_timeout",
+        "KEYWARD_DATABASE_ACQUIRE_TIMEOUT",
+        "3s",
+        "How long a request waits for a connection before it is answered 503",
+    ),
+    setting(
+        "database_start_timeout",
+        "KEYWARD_DATABASE_START_TIMEOUT",
+        "60s",
+        "How long the start waits for Postgres to answer",
+    ),
+    setting(
+        "migrate_on_start",
+        "KEYWARD_MIGRATE_ON_START",
+        "true",
+        "Bring the schema up to date at start: true or false",
+    ),
+    later(secret(flagged(
+        "redis_url",
+        "REDIS_URL",
+        &["redis-url"],
+        "",
+        "Redis for counting shared by several replicas",
+    ))),
+    flagged(
+        "host",
+        "KEYWARD_HOST",
+        &["host"],
+        "127.0.0.1",
+        "Address that the service listens on",
+    ),
+    flagged(
+        "port",
+        "KEYWARD_PORT",
+        &["port", "srv-port"],
+        "8080",
+        "Port that the service listens on; 0 picks a free one",
+    ),
+    flagged(
+        "metrics_host",
+        "KEYWARD_METRICS_HOST",
+        &["metrics-host"],
+        "",
+        "Address that /metrics listens on; the service's own where not set",
+    ),
+    flagged(
+        "metrics_port",
+        "KEYWARD_METRICS_PORT",
+        &["metrics-port"],
+        "8000",
+        "Port that /metrics listens on; 0 picks a free one",
+    ),
+    setting(
+        "max_connections",
+        "KEYWARD_MAX_CONNECTIONS",
+        "8192",
+        "Open connections; one more is answered 503 and closed",
+    ),
+    setting(
+        "max_in_flight",
+        "KEYWARD_MAX_IN_FLIGHT",
+        "1024",
+        "Requests being worked on; one more is answered 503 (health still answers)",
+    ),
+    setting(
+        "request_timeout",
+        "KEYWARD_REQUEST_TIMEOUT",
+        "30s",
+        "Longest time for one request, its body included",
+    ),
+    setting(
+        "header_timeout",
+        "KEYWARD_HEADER_TIMEOUT",
+        "30s",
+        "Longest time to send a request's headers; also ends idle connections",
+    ),
+    setting(
+        "drain_delay",
+        "KEYWARD_DRAIN_DELAY",
+        "1s",
+        "After SIGTERM: how long new connections are still accepted while /health/ready says 503",
+    ),
+    setting(
+        "shutdown_grace",
+        "KEYWARD_SHUTDOWN_GRACE",
+        "30s",
+        "After that: how long requests in flight may take to finish",
+    ),
+    setting(
+        "cors_origins",
+        "KEYWARD_CORS_ORIGINS",
+        "",
+        "Origins whose pages may call the service, separated by commas",
+    ),
+    setting(
+        "trusted_proxies",
+        "KEYWARD_TRUSTED_PROXIES",
+        "",
+        "Networks whose X-Forwarded-For is believed, separated by commas",
+    ),
+    setting(
+        "registration",
+        "KEYWARD_REGISTRATION",
+        "open",
+        "Who may register: open or closed",
+    ),
+    setting(
+        "admin_username",
+        "KEYWARD_ADMIN_USERNAME",
+        "",
+        "Administrator made at start if absent",
+    ),
+    secret(setting(
+        "admin_password",
+        "KEYWARD_ADMIN_PASSWORD",
+        "",
+        "That administrator's first password",
+    )),
+    setting(
+        "session_ttl",
+        "KEYWARD_SESSION_TTL",
+        "12h",
+        "How long a log-in lasts",
+    ),
+    setting(
+        "sessions_per_user",
+        "KEYWARD_SESSIONS_PER_USER",
+        "20",
+        "Log-ins a person may have at once; one more ends the oldest",
+    ),
+    setting(
+        "auth_rate_per_minute",
+        "KEYWARD_AUTH_RATE_PER_MINUTE",
+        "10",
+        "Register and login calls a minute for one client address; 0 is off",
+    ),
+    setting(
+        "ip_rate_per_minute",
+        "KEYWARD_IP_RATE_PER_MINUTE",
+        "0",
+        "Calls a minute for one client address, health apart; 0 is off",
+    ),
+    setting(
+        "password_hash_parallelism",
+        "KEYWARD_PASSWORD_HASH_PARALLELISM",
+        "0",
+        "Password hashes computed at once (19 MiB each); 0 is one a core",
+    ),
+    setting(
+        "keys_per_user_per_day",
+        "KEYWARD_KEYS_PER_USER_PER_DAY",
+        "5",
+        "Keys that one person may make in 24 hours; 0 is off",
+    ),
+    setting(
+        "key_prefix",
+        "KEYWARD_KEY_PREFIX",
+        "sk",
+        "What new keys begin with, where the project doesn't say",
+    ),
+    flagged(
+        "max_key_size",
+        "KEYWARD_MAX_KEY_SIZE",
+        &["max-key-size", "max-size"],
+        "1024",
+        "Longest answer of /key/{length} in bytes, up to 16777216",
+    ),
+    later(setting(
+        "default_rate_limit",
+        "KEYWARD_DEFAULT_RATE_LIMIT",
+        "1000",
+        "A key's limit where nothing else sets one",
+    )),
+    later(setting(
+        "rate_limit_window",
+        "KEYWARD_RATE_LIMIT_WINDOW",
+        "1h",
+        "The window of that limit",
+    )),
+    later(setting(
+        "default_concurrency",
+        "KEYWARD_DEFAULT_CONCURRENCY",
+        "0",
+        "Simultaneous operations of a key where nothing else says; 0 is off",
+    )),
+    flagged(
+        "log",
+        "KEYWARD_LOG",
+        &["log"],
+        "info",
+        "Level, or tracing directives such as info,keyward=debug",
+    ),
+    flagged(
+        "log_format",
+        "KEYWARD_LOG_FORMAT",
+        &["log-format"],
+        "",
+        "pretty or json; pretty on a terminal and json elsewhere where not set",
+    ),
+    later(setting(
+        "otlp_endpoint",
+        "KEYWARD_OTLP_ENDPOINT",
+        "",
+        "Collector that traces and logs are sent to",
+    )),
+    later(setting(
+        "outbound_allow",
+        "KEYWARD_OUTBOUND_ALLOW",
+        "",
+        "Private networks that webhooks may reach, separated by commas",
+    )),
 ];
 
 #[cfg(test)]
@@ -94,11 +304,24 @@ mod tests {
     #[test]
     fn names_are_unique_and_follow_one_pattern() {
         let mut seen = std::collections::HashSet::new();
+        let mut flags = std::collections::HashSet::new();
         for setting in SETTINGS {
-            assert!(seen.insert(setting.key) && seen.insert(setting.env), "{}", setting.key);
-            assert!(setting.flags.iter().all(|flag| seen.insert(flag)), "{}", setting.key);
+            assert!(
+                seen.insert(setting.key) && seen.insert(setting.env),
+                "{}",
+                setting.key
+            );
+            assert!(
+                setting.flags.iter().all(|flag| flags.insert(flag)),
+                "{}",
+                setting.key
+            );
             let expected = setting.key.to_uppercase();
-            assert!(setting.env == expected || setting.env == format!("KEYWARD_{expected}"), "{}", setting.env);
+            assert!(
+                setting.env == expected || setting.env == format!("KEYWARD_{expected}"),
+                "{}",
+                setting.env
+            );
         }
     }
 
@@ -107,11 +330,24 @@ mod tests {
         let example = include_str!("../../../.env.example");
         for setting in SETTINGS {
             let line = format!("{}={}", setting.env, setting.default);
-            assert!(example.lines().any(|l| l.trim_start_matches("# ") == line), "no line {line:?} in .env.example");
+            assert!(
+                example.lines().any(|l| l.trim_start_matches("# ") == line),
+                "no line {line:?} in .env.example"
+            );
         }
-        for line in example.lines().filter(|line| line.contains('=')) {
-            let name = line.trim_start_matches("# ").split('=').next().unwrap();
-            assert!(SETTINGS.iter().any(|s| s.env == name), "{name} in .env.example is no setting");
+        let assignment = |line: &'static str| {
+            line.trim_start_matches("# ")
+                .split_once('=')
+                .map(|(name, _)| name)
+        };
+        let is_name = |name: &&str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+        };
+        for name in example.lines().filter_map(assignment).filter(is_name) {
+            assert!(
+                SETTINGS.iter().any(|s| s.env == name),
+                "{name} in .env.example is no setting"
+            );
         }
     }
 }

@@ -31,8 +31,12 @@ impl From<sqlx::Error> for DbError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed => Self::Unavailable(error),
-            sqlx::Error::Database(database) if database.is_unique_violation() => Self::Unique(error),
-            sqlx::Error::Database(database) if is_temporary(&**database) => Self::Unavailable(error),
+            sqlx::Error::Database(database) if database.is_unique_violation() => {
+                Self::Unique(error)
+            }
+            sqlx::Error::Database(database) if is_temporary(&**database) => {
+                Self::Unavailable(error)
+            }
             _ => Self::Internal(error),
         }
     }
@@ -40,14 +44,20 @@ impl From<sqlx::Error> for DbError {
 
 /// Whether the engine says that the same statement could work later.
 fn is_temporary(error: &dyn sqlx::error::DatabaseError) -> bool {
-    let Some(code) = error.code() else { return false };
-    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+    let Some(code) = error.code() else {
+        return false;
+    };
+    if error
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        .is_some()
+    {
         // Classes: 08 connection, 25006 read-only (a standby), 40 rolled back, 53 resources, 57 operator (shutdown,
         // cancelled), 58 system. PostgreSQL documentation, appendix A.
         return matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || code == "25006";
     }
     // Primary result codes: 5 BUSY, 6 LOCKED, 8 READONLY, 10 IOERR, 13 FULL, 14 CANTOPEN. sqlite.org/rescode.html.
-    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
+    code.parse::<u32>()
+        .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
 }
 
 /// Why the storage can't be used at start. The text is for the operator and holds no password.
@@ -73,13 +83,19 @@ pub enum StartError {
         cause: String,
     },
     /// A newer binary has been here.
-    #[error("the database's schema (version {0}) is newer than this binary: start the newer keyward, or restore a backup")]
+    #[error(
+        "the database's schema (version {0}) is newer than this binary: start the newer keyward, or restore a backup"
+    )]
     Newer(i64),
     /// A migration has been edited after it was applied.
-    #[error("migration {0} was changed after it had been applied to this database: this binary doesn't belong to it")]
+    #[error(
+        "migration {0} was changed after it had been applied to this database: this binary doesn't belong to it"
+    )]
     Changed(i64),
     /// The schema is older, and migrating at start is off.
-    #[error("the database's schema is older than this binary: run `keyward migrate` (migrate_on_start is off)")]
+    #[error(
+        "the database's schema is older than this binary: run `keyward migrate` (migrate_on_start is off)"
+    )]
     Older,
     /// A migration failed; nothing of it has been kept.
     #[error("can't migrate the database: {0}")]

@@ -35,7 +35,9 @@ pub async fn migrate(db: &Db) -> Result<(), StartError> {
                 .await
                 .map_err(|error| StartError::Migration(super::sqlite::explain(&error)))?;
             SQLITE.run(&mut *tx).await.map_err(explain)?;
-            tx.commit().await.map_err(|error| StartError::Migration(super::sqlite::explain(&error)))
+            tx.commit()
+                .await
+                .map_err(|error| StartError::Migration(super::sqlite::explain(&error)))
         }
     }
 }
@@ -49,34 +51,62 @@ pub async fn state(db: &Db) -> Result<MigrationState, StartError> {
     let (known, applied) = match db {
         Db::Postgres(pool) => {
             let mut connection = pool.acquire().await.map_err(failed)?;
-            (&POSTGRES, none_yet(connection.list_applied_migrations(&POSTGRES.table_name).await)?)
+            (
+                &POSTGRES,
+                none_yet(
+                    connection
+                        .list_applied_migrations(&POSTGRES.table_name)
+                        .await,
+                )?,
+            )
         }
         Db::Sqlite(sqlite) => {
             let mut connection = sqlite.readers().acquire().await.map_err(failed)?;
-            (&SQLITE, none_yet(connection.list_applied_migrations(&SQLITE.table_name).await)?)
+            (
+                &SQLITE,
+                none_yet(connection.list_applied_migrations(&SQLITE.table_name).await)?,
+            )
         }
     };
-    let newest = known.iter().map(|migration| migration.version).max().unwrap_or_default();
-    if let Some(ahead) = applied.iter().map(|a| a.version).filter(|version| !known.version_exists(*version)).max() {
+    let newest = known
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default();
+    if let Some(ahead) = applied
+        .iter()
+        .map(|a| a.version)
+        .filter(|version| !known.version_exists(*version))
+        .max()
+    {
         return Ok(MigrationState::Ahead(ahead));
     }
     let edited = |a: &&AppliedMigration| {
-        known.iter().any(|migration| migration.version == a.version && migration.checksum != a.checksum)
+        known
+            .iter()
+            .any(|migration| migration.version == a.version && migration.checksum != a.checksum)
     };
     if let Some(changed) = applied.iter().find(edited) {
         return Err(StartError::Changed(changed.version));
     }
-    match known.iter().filter(|m| !applied.iter().any(|a| a.version == m.version)).count() {
+    match known
+        .iter()
+        .filter(|m| !applied.iter().any(|a| a.version == m.version))
+        .count()
+    {
         0 => Ok(MigrationState::Current(newest)),
         missing => Ok(MigrationState::Behind(missing)),
     }
 }
 
 /// A database without the migrations' table is a new one: nothing has been applied.
-fn none_yet(listed: Result<Vec<AppliedMigration>, MigrateError>) -> Result<Vec<AppliedMigration>, StartError> {
+fn none_yet(
+    listed: Result<Vec<AppliedMigration>, MigrateError>,
+) -> Result<Vec<AppliedMigration>, StartError> {
     match listed {
         Err(MigrateError::Execute(sqlx::Error::Database(error)))
-            if error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table") =>
+            if error.code().as_deref() == Some("42P01")
+                || error.message().starts_with("no such table") =>
         {
             Ok(Vec::new())
         }

@@ -13,7 +13,10 @@ mod types;
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool, PgTransaction, Postgres, Sqlite, SqliteConnection, SqliteTransaction, pool::PoolConnection};
+use sqlx::{
+    PgConnection, PgPool, PgTransaction, Postgres, Sqlite, SqliteConnection, SqliteTransaction,
+    pool::PoolConnection,
+};
 
 pub use error::{DbError, StartError};
 pub use migrate::{MigrationState, migrate, state as migration_state};
@@ -83,7 +86,9 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match self {
             Self::Postgres(pool) => Tx::Postgres(bounded(pool.begin()).await?),
-            Self::Sqlite(db) => Tx::Sqlite(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?),
+            Self::Sqlite(db) => {
+                Tx::Sqlite(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?)
+            }
         })
     }
 
@@ -105,7 +110,10 @@ impl Db {
     pub async fn ping(&self) -> Result<(), DbError> {
         const PING: Sql = Sql::same("SELECT 1");
         let mut reader = self.reader().await?;
-        crate::on!(reader.conn(), PING, |c, sql| sqlx::query(sql).execute(c).await.map(|_| ()))
+        crate::on!(reader.conn(), PING, |c, sql| sqlx::query(sql)
+            .execute(c)
+            .await
+            .map(|_| ()))
     }
 
     /// The engine's own time, to compare with ours. For nothing else: it isn't the clock.
@@ -118,7 +126,9 @@ impl Db {
             "SELECT CAST(1000000 * ((julianday('now') - 2440587.5) * 86400.0) AS INTEGER)",
         );
         let mut reader = self.reader().await?;
-        crate::on!(reader.conn(), CLOCK, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)
+        crate::on!(reader.conn(), CLOCK, |c, sql| sqlx::query_scalar(sql)
+            .fetch_one(c)
+            .await)
     }
 
     /// Connections: open, and of those idle.
@@ -126,9 +136,10 @@ impl Db {
     pub fn pool_size(&self) -> (u32, usize) {
         match self {
             Self::Postgres(pool) => (pool.size(), pool.num_idle()),
-            Self::Sqlite(db) => {
-                (db.readers().size() + db.writer().size(), db.readers().num_idle() + db.writer().num_idle())
-            }
+            Self::Sqlite(db) => (
+                db.readers().size() + db.writer().size(),
+                db.readers().num_idle() + db.writer().num_idle(),
+            ),
         }
     }
 
@@ -185,7 +196,9 @@ impl Reader {
 }
 
 /// Runs an engine call under [`STATEMENT_TIMEOUT`].
-pub(crate) async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, DbError> {
+pub(crate) async fn bounded<T>(
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, DbError> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, call).await {
         Ok(result) => result.map_err(DbError::from),
         Err(_) => Err(DbError::Unavailable(sqlx::Error::PoolTimedOut)),

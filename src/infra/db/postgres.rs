@@ -15,7 +15,10 @@ use super::{STATEMENT_TIMEOUT, StartError};
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 pub(super) async fn open(url: &Secret, config: &DatabaseConfig) -> Result<PgPool, StartError> {
-    let server_timeout = STATEMENT_TIMEOUT.saturating_sub(Duration::from_secs(1)).as_millis().to_string();
+    let server_timeout = STATEMENT_TIMEOUT
+        .saturating_sub(Duration::from_secs(1))
+        .as_millis()
+        .to_string();
     let options = url
         .expose()
         .parse::<PgConnectOptions>()
@@ -35,7 +38,10 @@ pub(super) async fn open(url: &Secret, config: &DatabaseConfig) -> Result<PgPool
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 Ok(meta.idle_for < TRUSTED_IDLE
-                    || matches!(tokio::time::timeout(Duration::from_secs(1), connection.ping()).await, Ok(Ok(()))))
+                    || matches!(
+                        tokio::time::timeout(Duration::from_secs(1), connection.ping()).await,
+                        Ok(Ok(()))
+                    ))
             })
         })
         .connect_lazy_with(options))
@@ -57,7 +63,9 @@ async fn wait(options: &PgConnectOptions, patience: Duration) -> Result<(), Star
             let starting = match &cause {
                 sqlx::Error::Io(_) => true,
                 // 57P03: the server is starting up or shutting down; 53300: too many connections.
-                sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P03" | "53300")),
+                sqlx::Error::Database(error) => {
+                    matches!(error.code().as_deref(), Some("57P03" | "53300"))
+                }
                 _ => false,
             };
             if !starting {
@@ -74,7 +82,8 @@ async fn wait(options: &PgConnectOptions, patience: Duration) -> Result<(), Star
         Ok(result) => result,
         Err(_) => Err(StartError::NoAnswer {
             waited_seconds: patience.as_secs(),
-            cause: "the address doesn't accept connections, or the server is still starting".to_owned(),
+            cause: "the address doesn't accept connections, or the server is still starting"
+                .to_owned(),
         }),
     }
 }

@@ -24,8 +24,10 @@ pub struct SqliteDb {
 
 impl SqliteDb {
     pub(super) async fn open(path: &Path, config: &DatabaseConfig) -> Result<Self, StartError> {
-        let failed =
-            |cause: String| StartError::File { path: path.display().to_string(), cause };
+        let failed = |cause: String| StartError::File {
+            path: path.display().to_string(),
+            cause,
+        };
         create(path).map_err(|error| failed(error.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -38,7 +40,8 @@ impl SqliteDb {
             .connect_with(options.clone())
             .await
             .map_err(|error| failed(explain(&error)))?;
-        let readers = pool(config, config.max_connections).connect_lazy_with(options.pragma("query_only", "on"));
+        let readers = pool(config, config.max_connections)
+            .connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })
     }
 
@@ -80,7 +83,9 @@ pub(super) fn explain(error: &sqlx::Error) -> String {
         sqlx::Error::Database(inner) if inner.code().as_deref() == Some("5") => {
             "it is locked by another process".to_owned()
         }
-        sqlx::Error::Database(inner) if inner.code().as_deref() == Some("26") => "it isn't a SQLite database".to_owned(),
+        sqlx::Error::Database(inner) if inner.code().as_deref() == Some("26") => {
+            "it isn't a SQLite database".to_owned()
+        }
         sqlx::Error::Database(inner) => inner.message().to_owned(),
         other => other.to_string(),
     }

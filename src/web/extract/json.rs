@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::base::invalid::Invalid;
 use crate::web::problem::Problem;
 
+use super::object::Object;
+
 /// How deep arrays and objects may nest.
 const MAX_DEPTH: usize = 64;
 
@@ -15,7 +17,7 @@ const MAX_DEPTH: usize = 64;
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
-/// A body that may be left out, with its content type; then the default stands for it.
+/// A body that may be left out, with its content type, or `null`; then the default stands for it.
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
@@ -44,21 +46,37 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
         if !is_json {
             return Err(unsupported());
         }
+        if bytes.trim_ascii() == b"null" {
+            return Ok(Self(T::default()));
+        }
         parse(&bytes).map(Self)
     }
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-        status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(status),
-        _ => Problem::bad_request("bad_request", "The request's body ended early."),
-    })
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| match rejection.status() {
+            status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(status),
+            _ => Problem::bad_request("bad_request", "The request's body ended early."),
+        })
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {
-    let Some(text) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let Some(text) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 fn unsupported() -> Problem {
@@ -76,18 +94,23 @@ fn unsupported() -> Problem {
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     check_shape(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         problem(path, error.inner())
     })?;
-    deserializer.end().map_err(|error| problem(".".to_owned(), &error))?;
+    deserializer
+        .end()
+        .map_err(|error| problem(".".to_owned(), &error))?;
     Ok(value)
 }
 
 fn problem(path: String, error: &serde_json::Error) -> Problem {
     let place = format!("line {} column {}", error.line(), error.column());
     if !error.is_data() {
-        return Problem::bad_request("invalid_json", format!("The body isn't valid JSON ({place})."));
+        return Problem::bad_request(
+            "invalid_json",
+            format!("The body isn't valid JSON ({place})."),
+        );
     }
     let message = error.to_string();
     refusal(path, &message)
@@ -99,12 +122,18 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
     if message.starts_with("unknown field") {
         let name = quoted(message).unwrap_or_default();
         let name: String = name.chars().take(64).collect();
-        let expected = message.rsplit_once(", expected ").map_or("", |(_, rest)| rest);
+        let expected = message
+            .rsplit_once(", expected ")
+            .map_or("", |(_, rest)| rest);
         let expected = expected.split(" at line ").next().unwrap_or_default();
         let mut problem = Problem::from(Invalid::field(
             name.clone(),
             "unknown_field",
-            if expected.is_empty() { "is not known here".to_owned() } else { format!("is not known here; expected {expected}") },
+            if expected.is_empty() {
+                "is not known here".to_owned()
+            } else {
+                format!("is not known here; expected {expected}")
+            },
         ));
         problem.set_code("unknown_field");
         return problem;
@@ -113,7 +142,12 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
         return Invalid::field(quoted(message).unwrap_or(path), "required", "is required").into();
     }
     if message.starts_with("duplicate field") {
-        return Invalid::field(quoted(message).unwrap_or(path), "duplicate", "is given more than once").into();
+        return Invalid::field(
+            quoted(message).unwrap_or(path),
+            "duplicate",
+            "is given more than once",
+        )
+        .into();
     }
     let expected = message
         // The last one: what stands before it may be the client's.
@@ -121,7 +155,12 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
         .map_or("has the wrong form".to_owned(), |(_, rest)| {
             format!("expected {}", rest.split(" at line ").next().unwrap_or_default())
         });
-    Invalid::field(if path == "." { "body".to_owned() } else { path }, "invalid_value", expected).into()
+    Invalid::field(
+        if path == "." { "body".to_owned() } else { path },
+        "invalid_value",
+        expected,
+    )
+    .into()
 }
 
 /// One pass over the text before it is parsed: its depth, and the character that Postgres can't keep.
@@ -132,7 +171,10 @@ fn check_shape(bytes: &[u8]) -> Result<(), Problem> {
         match (in_string, byte) {
             (true, b'\\') => {
                 if bytes.get(i + 1..i + 6) == Some(b"u0000") {
-                    return Err(Problem::bad_request("invalid_json", "The body holds a NUL character, which can't be stored."));
+                    return Err(Problem::bad_request(
+                        "invalid_json",
+                        "The body holds a NUL character, which can't be stored.",
+                    ));
                 }
                 i += 1;
             }
@@ -140,7 +182,10 @@ fn check_shape(bytes: &[u8]) -> Result<(), Problem> {
             (false, b'{' | b'[') => {
                 depth += 1;
                 if depth > MAX_DEPTH {
-                    return Err(Problem::bad_request("invalid_json", "The body nests deeper than 64 levels."));
+                    return Err(Problem::bad_request(
+                        "invalid_json",
+                        "The body nests deeper than 64 levels.",
+                    ));
                 }
             }
             (false, b'}' | b']') => depth = depth.saturating_sub(1),
@@ -162,7 +207,7 @@ mod tests {
     struct Body {
         #[serde(default)]
         name: String,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "crate::web::extract::object::optional")]
         inner: Option<Box<Body>>,
         #[serde(default)]
         any: Option<serde_json::Value>,
@@ -176,17 +221,37 @@ mod tests {
     #[test]
     fn each_refusal_names_the_field_and_not_the_value() {
         let unknown = answer(r#"{"nmae": "hunter2"}"#);
-        assert_eq!((&unknown["code"], &unknown["errors"][0]["field"]), (&"unknown_field".into(), &"nmae".into()));
-        assert!(unknown["detail"].as_str().unwrap().contains("`name`"), "{unknown}");
+        assert_eq!(
+            (&unknown["code"], &unknown["errors"][0]["field"]),
+            (&"unknown_field".into(), &"nmae".into())
+        );
+        assert!(
+            unknown["detail"].as_str().unwrap().contains("`name`"),
+            "{unknown}"
+        );
         let wrong = answer(r#"{"inner": {"name": 42}}"#);
-        assert_eq!((&wrong["code"], &wrong["errors"][0]["field"]), (&"invalid_request".into(), &"inner.name".into()));
+        assert_eq!(
+            (&wrong["code"], &wrong["errors"][0]["field"]),
+            (&"invalid_request".into(), &"inner.name".into())
+        );
         let wrong = answer(r#"{"inner": "hunter2"}"#);
         assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
-        assert_eq!(answer(r#"{"name": "a", "name": "b"}"#)["errors"][0]["code"], "duplicate");
-        for text in ["", "{", "{}x", "\u{feff}{}", "{\"name\": NaN}", "{'name': 1}"] {
+        assert_eq!(
+            answer(r#"{"name": "a", "name": "b"}"#)["errors"][0]["code"],
+            "duplicate"
+        );
+        for text in [
+            "",
+            "{",
+            "{}x",
+            "\u{feff}{}",
+            "{\"name\": NaN}",
+            "{'name': 1}",
+        ] {
             assert_eq!(answer(text)["code"], "invalid_json", "{text}");
         }
         assert_eq!(answer("[]")["errors"][0]["field"], "body");
+        assert_eq!(answer(r#"{"inner": ["x"]}"#)["errors"][0]["field"], "inner");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Strict extractors: what they refuse is a problem that says what to change, and never repeats the value.
 
 mod json;
+pub mod object;
 mod page;
 mod path;
 mod query;

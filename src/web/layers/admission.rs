@@ -27,9 +27,17 @@ pub async fn admission(
     request: Request,
     next: Next,
 ) -> Response {
-    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
-        return Problem::new(StatusCode::URI_TOO_LONG, "target_too_long", "The request's target is longer than 8 KiB.")
-            .into_response();
+    if request
+        .uri()
+        .path_and_query()
+        .is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES)
+    {
+        return Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "target_too_long",
+            "The request's target is longer than 8 KiB.",
+        )
+        .into_response();
     }
     if header_bytes(request.headers()) > MAX_HEADER_BYTES {
         return Problem::new(
@@ -44,13 +52,19 @@ pub async fn admission(
     }
     let Ok(_slot) = slots.try_acquire() else {
         ctx.metrics.http_shed.inc();
-        return Problem::unavailable("overloaded", "Too many requests are being worked on. Try again later.")
-            .into_response();
+        return Problem::unavailable(
+            "overloaded",
+            "Too many requests are being worked on. Try again later.",
+        )
+        .into_response();
     };
     rate::by_address("address", &ctx.limits.all, client.ip, request, next).await
 }
 
 fn header_bytes(headers: &HeaderMap) -> usize {
     // A colon, a space and a line's end for each.
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum()
 }

@@ -5,17 +5,37 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// A layer for these origins; one that adds nothing if there are none. Cookies are never used, so credentials aren't
+/// A layer for these origins; none at all, not even a `Vary`, if there are none. Cookies are never used, so credentials aren't
 /// allowed: a page sends its token itself.
 #[must_use]
-pub fn cors(origins: &[String]) -> CorsLayer {
+pub fn cors(origins: &[String]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
     let exposed = [
-        "location", "retry-after", "x-request-id", "ratelimit", "ratelimit-policy", "x-ratelimit-limit",
-        "x-ratelimit-remaining", "x-ratelimit-reset",
+        "location",
+        "retry-after",
+        "x-request-id",
+        "ratelimit",
+        "ratelimit-policy",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
     ];
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())))
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+    let layer = CorsLayer::new()
+        .allow_origin(AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        ))
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
@@ -25,5 +45,6 @@ pub fn cors(origins: &[String]) -> CorsLayer {
             HeaderName::from_static("traceparent"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static))
-        .max_age(Duration::from_mins(10))
+        .max_age(Duration::from_mins(10));
+    Some(layer)
 }

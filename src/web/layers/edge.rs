@@ -28,13 +28,24 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     request.extensions_mut().insert(client.clone());
 
-    let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
+    let span = tracing::info_span!(
+        "request",
+        request_id = client.id,
+        trace_id = client.trace_id.as_deref()
+    );
     async {
         let in_flight = InFlight::enter(&ctx);
         let mut response = answer(request, next, ctx.config.server.request_timeout).await;
         drop(in_flight);
         finish(&mut response, &client, route);
-        record(&ctx, &method, route, &client, &response, ctx.clock.monotonic().saturating_sub(started));
+        record(
+            &ctx,
+            &method,
+            route,
+            &client,
+            &response,
+            ctx.clock.monotonic().saturating_sub(started),
+        );
         response
     }
     .instrument(span)
@@ -64,29 +75,59 @@ fn finish(response: &mut Response, client: &RequestContext, route: &str) {
         *response.body_mut() = Body::from(problem.render(&client.id));
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&client.id) {
         headers.insert("x-request-id", id);
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     let absent = |headers: &mut axum::http::HeaderMap, name: HeaderName, value: &'static str| {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     };
     absent(headers, header::CACHE_CONTROL, "no-store");
-    absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    absent(
+        headers,
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    );
 }
 
-fn record(ctx: &Ctx, method: &Method, route: &str, client: &RequestContext, response: &Response, took: Duration) {
+fn record(
+    ctx: &Ctx,
+    method: &Method,
+    route: &str,
+    client: &RequestContext,
+    response: &Response,
+    took: Duration,
+) {
     let method = bounded(method);
     let status = response.status();
-    ctx.metrics.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
-    ctx.metrics.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
+    ctx.metrics
+        .http_requests
+        .with_label_values(&[method, route, status.as_str()])
+        .inc();
+    ctx.metrics
+        .http_duration
+        .with_label_values(&[method, route])
+        .observe(took.as_secs_f64());
     tracing::info!(
         target: "keyward::access",
+        // Not within the span, whose fields it has already.
+        parent: None,
         method,
         route,
         status = status.as_u16(),

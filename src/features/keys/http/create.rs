@@ -55,11 +55,24 @@ pub(super) struct CreatedKey {
 )]
 pub(super) async fn create(
     State(ctx): State<Ctx>,
-    InProject { caller, by, project, .. }: InProject<KeysCreate>,
+    InProject {
+        caller,
+        by,
+        project,
+        ..
+    }: InProject<KeysCreate>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewKey>,
 ) -> Result<Response, Problem> {
-    make(&ctx, &caller, &by, project, idempotency_key.as_deref(), body).await
+    make(
+        &ctx,
+        &caller,
+        &by,
+        project,
+        idempotency_key.as_deref(),
+        body,
+    )
+    .await
 }
 
 /// What both creating routes do.
@@ -86,7 +99,10 @@ pub(super) async fn make(
 
 fn answer(created: Created, now: Timestamp) -> Response {
     let location = format!("/v1/keys/{}", created.key.id);
-    let body = CreatedKey { key: ShownOnce(created.secret), view: KeyView::at(created.key, now) };
+    let body = CreatedKey {
+        key: ShownOnce(created.secret),
+        view: KeyView::at(created.key, now),
+    };
     let headers = [(header::LOCATION, location)];
     match created.limit {
         Some(limit) => (StatusCode::CREATED, headers, limit, axum::Json(body)).into_response(),

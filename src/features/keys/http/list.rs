@@ -47,7 +47,11 @@ impl ListQuery {
     fn read(self) -> Result<(Filter, PageQuery<KeyId>), Invalid> {
         let page = PageQuery::read(self.limit, self.cursor.as_deref())?;
         if self.q.as_ref().is_some_and(|q| q.chars().count() > 100) {
-            return Err(Invalid::field("q", "too_long", "must be at most 100 characters"));
+            return Err(Invalid::field(
+                "q",
+                "too_long",
+                "must be at most 100 characters",
+            ));
         }
         let filter = Filter {
             status: self.status,
@@ -97,7 +101,10 @@ pub(super) async fn list(
 ) -> Result<Json<KeyPage>, Problem> {
     let (filter, page) = query.read()?;
     let page = list::list(&ctx, project, &filter, page.after, page.limit).await?;
-    Ok(Json(KeyPage { data: page.data, next_cursor: page.next_cursor }))
+    Ok(Json(KeyPage {
+        data: page.data,
+        next_cursor: page.next_cursor,
+    }))
 }
 
 /// List my keys
@@ -120,5 +127,8 @@ pub(super) async fn list_keys(
 ) -> Result<Json<ListKeysAnswer>, Problem> {
     let (filter, page) = query.read()?;
     let page = list::list(&ctx, project, &filter, page.after, page.limit).await?;
-    Ok(Json(ListKeysAnswer { keys: page.data, next_cursor: page.next_cursor }))
+    Ok(Json(ListKeysAnswer {
+        keys: page.data,
+        next_cursor: page.next_cursor,
+    }))
 }

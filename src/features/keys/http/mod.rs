@@ -36,7 +36,11 @@ pub fn router() -> OpenApiRouter<Ctx> {
 }
 
 fn not_held() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "scope_not_held", "Nobody grants a scope that they don't hold themselves.")
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "scope_not_held",
+        "Nobody grants a scope that they don't hold themselves.",
+    )
 }
 
 impl From<CreateError> for Problem {
@@ -44,7 +48,9 @@ impl From<CreateError> for Problem {
         match error {
             CreateError::Invalid(invalid) => invalid.into(),
             CreateError::NotHeld => not_held(),
-            CreateError::NoProject => Self::not_found("project_not_found", "There is no such project."),
+            CreateError::NoProject => {
+                Self::not_found("project_not_found", "There is no such project.")
+            }
             CreateError::TooMany(limit) => Self::rate_limited(&limit),
             CreateError::Claimed(claimed) => claimed.into(),
             CreateError::Storage(error) => error.into(),
@@ -57,9 +63,11 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::NotFound => Self::not_found("key_not_found", "There is no such key."),
             ChangeError::NotHeld => not_held(),
-            ChangeError::Revoked => {
-                Self::new(StatusCode::CONFLICT, "key_revoked", "The key is revoked for good; make another.")
-            }
+            ChangeError::Revoked => Self::new(
+                StatusCode::CONFLICT,
+                "key_revoked",
+                "The key is revoked for good; make another.",
+            ),
             ChangeError::Invalid(invalid) => invalid.into(),
             ChangeError::Storage(error) => error.into(),
         }

@@ -51,7 +51,9 @@ pub(super) struct PatchKey {
 }
 
 /// Tells `null` from an absent field.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -91,10 +93,28 @@ impl PatchKey {
 )]
 pub(super) async fn patch(
     State(ctx): State<Ctx>,
-    OnKey { caller, by, project, key, .. }: OnKey<KeysUpdate>,
+    OnKey {
+        caller,
+        by,
+        project,
+        key,
+        ..
+    }: OnKey<KeysUpdate>,
     Json(body): Json<PatchKey>,
 ) -> Result<axum::Json<KeyView>, Problem> {
     let patch = body.read(ctx.now())?;
     let grants = caller.grants(&ctx, project).await?;
-    Ok(axum::Json(change::patch(&ctx, Target { by: &by, project, key }, patch, &grants).await?))
+    Ok(axum::Json(
+        change::patch(
+            &ctx,
+            Target {
+                by: &by,
+                project,
+                key,
+            },
+            patch,
+            &grants,
+        )
+        .await?,
+    ))
 }

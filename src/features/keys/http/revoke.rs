@@ -63,9 +63,11 @@ pub(super) struct RevokedAnswer {
 
 fn checked(note: Option<String>) -> Result<Option<String>, Invalid> {
     match note {
-        Some(note) if note.chars().count() > 1000 => {
-            Err(Invalid::field("note", "too_long", "must be at most 1000 characters"))
-        }
+        Some(note) if note.chars().count() > 1000 => Err(Invalid::field(
+            "note",
+            "too_long",
+            "must be at most 1000 characters",
+        )),
         note => Ok(note),
     }
 }
@@ -86,12 +88,25 @@ fn checked(note: Option<String>) -> Result<Option<String>, Invalid> {
 )]
 pub(super) async fn revoke(
     State(ctx): State<Ctx>,
-    OnKey { by, project, key, .. }: OnKey<KeysRevoke>,
-    OptionalJson(body): OptionalJson<Option<RevokeRequest>>,
+    OnKey {
+        by, project, key, ..
+    }: OnKey<KeysRevoke>,
+    OptionalJson(body): OptionalJson<RevokeRequest>,
 ) -> Result<axum::Json<KeyView>, Problem> {
-    let body = body.unwrap_or_default();
-    let target = Target { by: &by, project, key };
-    Ok(axum::Json(change::revoke(&ctx, target, body.reason.unwrap_or_default(), checked(body.note)?).await?))
+    let target = Target {
+        by: &by,
+        project,
+        key,
+    };
+    Ok(axum::Json(
+        change::revoke(
+            &ctx,
+            target,
+            body.reason.unwrap_or_default(),
+            checked(body.note)?,
+        )
+        .await?,
+    ))
 }
 
 /// Revoke a key by itself or by its id
@@ -122,7 +137,9 @@ pub(super) async fn revoke_key(
             Err(_) => None,
         },
         (None, Some(id)) => match id.parse() {
-            Ok(id) => store::project_of(ctx.db.reader().await?.conn(), id).await?.map(|project| (id, project)),
+            Ok(id) => store::project_of(ctx.db.reader().await?.conn(), id)
+                .await?
+                .map(|project| (id, project)),
             Err(_) => None,
         },
         _ => return Err(Invalid::field("key", "conflict", "give either key or id").into()),
@@ -130,6 +147,18 @@ pub(super) async fn revoke_key(
     let (key, project) = found
         .filter(|(_, project)| reach.contains(*project))
         .ok_or_else(|| Problem::not_found("key_not_found", "There is no such key."))?;
-    change::revoke(&ctx, Target { by: &by, project, key }, body.reason.unwrap_or_default(), note).await?;
-    Ok(axum::Json(RevokedAnswer { message: "Key revoked" }))
+    change::revoke(
+        &ctx,
+        Target {
+            by: &by,
+            project,
+            key,
+        },
+        body.reason.unwrap_or_default(),
+        note,
+    )
+    .await?;
+    Ok(axum::Json(RevokedAnswer {
+        message: "Key revoked",
+    }))
 }

@@ -16,7 +16,7 @@ use crate::features::keys::Metadata;
 use crate::features::keys::rules::Code;
 use crate::features::keys::verify::{self, Question};
 use crate::features::scopes::{MAX_SCOPES, Scopes};
-use crate::web::extract::Json;
+use crate::web::extract::{Json, object};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
@@ -36,9 +36,12 @@ pub(super) struct VerifyRequest {
     #[schema(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
     cost: Option<u32>,
     /// Who showed the key, and for what.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::optional")]
     #[schema(nullable = false)]
-    #[expect(dead_code, reason = "checked for its form; no key has restrictions yet that would judge it")]
+    #[expect(
+        dead_code,
+        reason = "checked for its form; no key has restrictions yet that would judge it"
+    )]
     client: Option<Client>,
     /// Ask without leaving a trace of a use.
     #[serde(default)]
@@ -49,6 +52,10 @@ pub(super) struct VerifyRequest {
 /// Who showed the key, and for what.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "checked for its form; no key has restrictions yet that would judge it"
+)]
 pub(super) struct Client {
     /// The client's address.
     #[serde(default)]
@@ -127,14 +134,21 @@ pub(super) async fn verify(
     Anywhere { reach, .. }: Anywhere<KeysVerify>,
     Json(body): Json<VerifyRequest>,
 ) -> Result<axum::Json<VerifyAnswer>, Problem> {
-    if body.cost.is_some_and(|cost| !(1..=1_000_000).contains(&cost)) {
+    if body
+        .cost
+        .is_some_and(|cost| !(1..=1_000_000).contains(&cost))
+    {
         return Err(Invalid::field("cost", "invalid_value", "must be 1 to 1000000").into());
     }
     let scopes = body.scopes.unwrap_or_default();
     if scopes.len() > MAX_SCOPES {
         return Err(Invalid::field("scopes", "too_many", "must be at most 256 scopes").into());
     }
-    let question = Question { key: body.key, scopes, dry_run: body.dry_run.unwrap_or(false) };
+    let question = Question {
+        key: body.key,
+        scopes,
+        dry_run: body.dry_run.unwrap_or(false),
+    };
     let verify::Answer { code, key } = verify::verify(&ctx, &reach, &question).await?;
     let mut answer = VerifyAnswer {
         valid: code == Code::Valid,

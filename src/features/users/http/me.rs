@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::base::id::ProjectId;
 use crate::ctx::Ctx;
 use crate::features::auth::PersonCaller;
-use crate::features::users::{User, store};
 use crate::features::projects;
+use crate::features::users::{User, store};
 use crate::web::problem::Problem;
 
 /// The caller.
@@ -32,11 +32,18 @@ pub(super) struct Me {
     ),
     security(("bearer" = [])),
 )]
-pub(super) async fn me(State(ctx): State<Ctx>, PersonCaller { person, .. }: PersonCaller) -> Result<axum::Json<Me>, Problem> {
+pub(super) async fn me(
+    State(ctx): State<Ctx>,
+    PersonCaller { person, .. }: PersonCaller,
+) -> Result<axum::Json<Me>, Problem> {
     let mut reader = ctx.db.reader().await?;
     let user = store::by_id(reader.conn(), person.user)
         .await?
         .ok_or_else(|| Problem::unauthorized("invalid_credentials", "The person is gone."))?;
     let personal_project_id = projects::store::personal(reader.conn(), person.user).await?;
-    Ok(axum::Json(Me { user, is_admin: person.is_admin, personal_project_id }))
+    Ok(axum::Json(Me {
+        user,
+        is_admin: person.is_admin,
+        personal_project_id,
+    }))
 }

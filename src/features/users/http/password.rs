@@ -28,12 +28,12 @@ impl From<ChangePasswordError> for Problem {
     fn from(error: ChangePasswordError) -> Self {
         match error {
             ChangePasswordError::Invalid(invalid) => invalid.into(),
-            ChangePasswordError::Wrong => {
-                Self::new(StatusCode::FORBIDDEN, "wrong_password", "The present password is another one.")
-            }
-            ChangePasswordError::Blocked { seconds } => {
-                LoginError::Blocked { seconds }.into()
-            }
+            ChangePasswordError::Wrong => Self::new(
+                StatusCode::FORBIDDEN,
+                "wrong_password",
+                "The present password is another one.",
+            ),
+            ChangePasswordError::Blocked { seconds } => LoginError::Blocked { seconds }.into(),
             ChangePasswordError::Password(error) => error.into(),
             ChangePasswordError::Storage(error) => error.into(),
         }
@@ -57,6 +57,13 @@ pub(super) async fn change(
     PersonCaller { person, by }: PersonCaller,
     Json(body): Json<ChangePasswordRequest>,
 ) -> Result<StatusCode, Problem> {
-    password::change(&ctx, &by, &person, &body.current_password, &body.new_password).await?;
+    password::change(
+        &ctx,
+        &by,
+        &person,
+        &body.current_password,
+        &body.new_password,
+    )
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,0 +1,3 @@
+//! The HTTP contract, a file a route or a subject; every test on both engines.
+
+mod keys;

@@ -1,0 +1,6 @@
+//! The storage by itself.
+
+mod schema;
+mod statements;
+
+pub use statements::STORES;
