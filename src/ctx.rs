@@ -67,12 +67,7 @@ impl Ctx {
     ///
     /// # Errors
     /// Metrics or password hashing refuse their set-up: a defect.
-    pub fn new(
-        db: Db,
-        clock: Arc<dyn Clock>,
-        rng: Arc<dyn Rng>,
-        config: Config,
-    ) -> Result<Self, CtxError> {
+    pub fn new(db: Db, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, config: Config) -> Result<Self, CtxError> {
         let metrics = Metrics::new()?;
         let limit = |per_minute| AddressLimit::new(per_minute, Arc::clone(&clock));
         Ok(Self(Arc::new(Capabilities {

@@ -84,16 +84,8 @@ pub fn document(ctx: &Ctx) -> utoipa::openapi::OpenApi {
 pub fn router(ctx: &Ctx) -> Router {
     let (routes, document) = routes(ctx).split_for_parts();
     // Plain data: always serialises.
-    let document: Arc<str> = openapi::complete(document)
-        .to_json()
-        .unwrap_or_default()
-        .into();
-    let document = move || async move {
-        (
-            [(header::CONTENT_TYPE, "application/json")],
-            document.to_string(),
-        )
-    };
+    let document: Arc<str> = openapi::complete(document).to_json().unwrap_or_default().into();
+    let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
     let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
 
     routes
@@ -118,9 +110,7 @@ pub fn router(ctx: &Ctx) -> Router {
 /// Swagger UI, from the binary.
 fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let config = utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none");
-    let ui: Router<S> = utoipa_swagger_ui::SwaggerUi::new("/docs")
-        .config(config)
-        .into();
+    let ui: Router<S> = utoipa_swagger_ui::SwaggerUi::new("/docs").config(config).into();
     ui.layer(map_response(async |mut response: Response| {
         // The page's own scripts, and the styles that they set; nothing from elsewhere.
         response.headers_mut().insert(
@@ -136,15 +126,9 @@ fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// The metrics listener's service.
 fn metrics_router(ctx: &Ctx) -> Router {
     async fn metrics(State(ctx): State<Ctx>) -> Response {
-        match ctx
-            .metrics
-            .render(&ctx.db, ctx.config.database.max_connections)
-        {
+        match ctx.metrics.render(&ctx.db, ctx.config.database.max_connections) {
             Ok(text) => (
-                [(
-                    header::CONTENT_TYPE,
-                    "text/plain; version=0.0.4; charset=utf-8",
-                )],
+                [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
                 text,
             )
                 .into_response(),
@@ -154,9 +138,7 @@ fn metrics_router(ctx: &Ctx) -> Router {
             }
         }
     }
-    Router::new()
-        .route("/metrics", get(metrics))
-        .with_state(ctx.clone())
+    Router::new().route("/metrics", get(metrics)).with_state(ctx.clone())
 }
 
 /// The sockets, open before anything else is started, so that a taken port is the first thing that is said.
@@ -226,12 +208,7 @@ pub enum Stop {
 
 /// Serves until `stop`, then drains: readiness says no, after a moment no connection is accepted, and what is in flight may
 /// finish within the grace or until `hurry`.
-pub async fn serve(
-    ctx: &Ctx,
-    listeners: Listeners,
-    stop: impl Future<Output = Stop>,
-    hurry: impl Future<Output = ()>,
-) {
+pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = Stop>, hurry: impl Future<Output = ()>) {
     let config = &ctx.config.server;
     let Listeners { public, metrics } = listeners;
     let metrics = tokio::spawn(axum::serve(metrics, metrics_router(ctx)).into_future());

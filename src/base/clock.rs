@@ -110,9 +110,7 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(|_| {
-            de::Error::custom("expected an RFC 3339 time such as 2027-01-31T12:00:00Z")
-        })
+        Self::parse(&text).map_err(|_| de::Error::custom("expected an RFC 3339 time such as 2027-01-31T12:00:00Z"))
     }
 }
 
@@ -134,10 +132,7 @@ pub struct SystemClock {
 impl SystemClock {
     /// Starts its monotonic reading at zero.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one home of the real clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one home of the real clock")]
     pub fn new() -> Self {
         Self {
             started: std::time::Instant::now(),
@@ -152,10 +147,7 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one home of the real clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one home of the real clock")]
     fn now(&self) -> Timestamp {
         Timestamp::new(Utc::now())
     }
@@ -178,10 +170,7 @@ impl ManualClock {
 
     /// Moves both readings forward.
     pub fn advance(&self, by: Duration) {
-        let mut state = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         state.0 = state.0.saturating_add(by);
         state.1 += by;
     }
@@ -189,17 +178,11 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .0
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0
     }
 
     fn monotonic(&self) -> Duration {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .1
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).1
     }
 }
 

@@ -94,9 +94,7 @@ impl<'de> Deserialize<'de> for Seconds {
             type Value = Seconds;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "whole seconds or a short form such as \"5s\", \"15m\", \"12h\" or \"30d\"",
-                )
+                f.write_str("whole seconds or a short form such as \"5s\", \"15m\", \"12h\" or \"30d\"")
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Seconds, E> {
@@ -138,11 +136,7 @@ mod tests {
             assert_eq!(text.parse::<Seconds>(), Err(DurationError::Form), "{text}");
         }
         for text in ["36501d", "99999999999999999999", "18446744073709551615d"] {
-            assert_eq!(
-                text.parse::<Seconds>(),
-                Err(DurationError::TooLong),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Seconds>(), Err(DurationError::TooLong), "{text}");
         }
     }
 

@@ -74,11 +74,7 @@ impl<Id: FromStr> FromStr for Cursor<Id> {
         let plain = std::str::from_utf8(&plain).map_err(|_| NotACursor)?;
         let (micros, id) = plain.split_once('.').ok_or(NotACursor)?;
         Ok(Self {
-            at: micros
-                .parse()
-                .ok()
-                .and_then(Timestamp::from_micros)
-                .ok_or(NotACursor)?,
+            at: micros.parse().ok().and_then(Timestamp::from_micros).ok_or(NotACursor)?,
             id: id.parse().map_err(|_| NotACursor)?,
         })
     }
@@ -96,11 +92,7 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// Cuts the rows that a statement gave for [`Limit::fetch`] down to the page, and makes the next cursor.
     #[must_use]
-    pub fn cut<Id: fmt::Display>(
-        mut rows: Vec<T>,
-        limit: Limit,
-        key: impl Fn(&T) -> Cursor<Id>,
-    ) -> Self {
+    pub fn cut<Id: fmt::Display>(mut rows: Vec<T>, limit: Limit, key: impl Fn(&T) -> Cursor<Id>) -> Self {
         let more = rows.len() > limit.get();
         rows.truncate(limit.get());
         let next_cursor = if more {
@@ -170,9 +162,7 @@ mod tests {
 
     #[test]
     fn limits_are_one_to_two_hundred() {
-        assert!(
-            Limit::new(0).is_none() && Limit::new(201).is_none() && Limit::new(u64::MAX).is_none()
-        );
+        assert!(Limit::new(0).is_none() && Limit::new(201).is_none() && Limit::new(u64::MAX).is_none());
         assert_eq!(Limit::new(200).unwrap().fetch(), 201);
         assert_eq!(Limit::default().get(), 50);
     }

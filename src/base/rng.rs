@@ -14,10 +14,7 @@ pub trait Rng: Send + Sync + 'static {
 pub struct SystemRng;
 
 impl Rng for SystemRng {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one home of the real generator"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one home of the real generator")]
     fn fill(&self, bytes: &mut [u8]) {
         rand::rng().fill_bytes(bytes);
     }

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{
-    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-};
+use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::infra::config::SETTINGS;
 
@@ -261,15 +259,10 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
             if command.get_subcommands().next().is_none() {
-                let help = command
-                    .get_after_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Example"), "{path}");
             }
-            command
-                .get_subcommands()
-                .for_each(|inner| check(inner, &path));
+            command.get_subcommands().for_each(|inner| check(inner, &path));
         }
         check(&command(), "");
     }

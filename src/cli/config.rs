@@ -42,12 +42,7 @@ pub(super) async fn openapi(mut config: Config) -> Result<(), Failure> {
     let scratch = std::env::temp_dir().join(format!("keyward-openapi-{}.db", std::process::id()));
     config.database.url = DatabaseUrl::Sqlite(scratch.clone());
     let db = Db::open(&config.database).await?;
-    let ctx = Ctx::new(
-        db,
-        Arc::new(SystemClock::new()),
-        Arc::new(SystemRng),
-        config,
-    )?;
+    let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
     let document = server::document(&ctx);
     ctx.db.close().await;
     // Best effort: it is a temporary file.

@@ -35,13 +35,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 /// Checks everything; refuses if something failed.
 pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failure> {
     let mut findings = Vec::new();
-    let mut find = |check, verdict, detail: String| {
-        findings.push(Finding {
-            check,
-            verdict,
-            detail,
-        })
-    };
+    let mut find = |check, verdict, detail: String| findings.push(Finding { check, verdict, detail });
     // A doctor doesn't wait a minute for a server that is down.
     let mut database = config.database.clone();
     database.start_timeout = database.start_timeout.min(Duration::from_secs(5));
@@ -84,9 +78,7 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
         find("settings", Verdict::Warning, detail);
     }
 
-    let failed = findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Failed);
+    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Failed);
     match format {
         Format::Json => output::json(&findings)?,
         Format::Table => output::table(
@@ -130,11 +122,7 @@ async fn schema(db: &Db, migrates: bool) -> (Verdict, String) {
 /// A clock that stands at the beginning of time makes every session and expiry wrong.
 fn plausible(now: Timestamp) -> Verdict {
     let built = Timestamp::from_micros(1_763_596_800_000_000).unwrap_or(Timestamp::EPOCH);
-    if now < built {
-        Verdict::Failed
-    } else {
-        Verdict::Ok
-    }
+    if now < built { Verdict::Failed } else { Verdict::Ok }
 }
 
 async fn clocks(db: &Db, ours: Timestamp) -> (Verdict, String) {
@@ -147,10 +135,7 @@ async fn clocks(db: &Db, ours: Timestamp) -> (Verdict, String) {
                     format!("here it is {ours}, in the database {theirs}: set the clocks right"),
                 )
             } else {
-                (
-                    plausible(ours),
-                    format!("it is {ours}, and the database agrees"),
-                )
+                (plausible(ours), format!("it is {ours}, and the database agrees"))
             }
         }
         Err(error) => (
@@ -188,9 +173,7 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
         .iter()
         .any(|network| network.prefix_len() == 0)
     {
-        warn(
-            "every address is a trusted proxy: clients choose their own address (KEYWARD_TRUSTED_PROXIES)",
-        );
+        warn("every address is a trusted proxy: clients choose their own address (KEYWARD_TRUSTED_PROXIES)");
     }
     if public && config.server.metrics_address.ip().is_unspecified() {
         warn("metrics are served on every address (KEYWARD_METRICS_HOST)");
@@ -201,9 +184,7 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
         .iter()
         .any(|origin| origin.starts_with("http://") && !origin.contains("localhost"))
     {
-        warn(
-            "a CORS origin isn't https: whoever is on its network can act as its pages (KEYWARD_CORS_ORIGINS)",
-        );
+        warn("a CORS origin isn't https: whoever is on its network can act as its pages (KEYWARD_CORS_ORIGINS)");
     }
     if config.log.filter.contains("trace") {
         warn("the log is at trace level, which is slow (KEYWARD_LOG)");
@@ -222,16 +203,9 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
     }
     if let DatabaseUrl::Postgres(url) = &config.database.url {
         let url = url.expose();
-        let local = [
-            "@localhost",
-            "@127.0.0.1",
-            "@[::1]",
-            "@/",
-            "host=/",
-            "host=%2F",
-        ]
-        .iter()
-        .any(|part| url.contains(part));
+        let local = ["@localhost", "@127.0.0.1", "@[::1]", "@/", "host=/", "host=%2F"]
+            .iter()
+            .any(|part| url.contains(part));
         if !local && !url.contains("sslmode=verify-full") {
             warn("the connection to Postgres doesn't verify the server (add ?sslmode=verify-full)");
         }

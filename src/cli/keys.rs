@@ -67,10 +67,7 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
                     scopes.map_err(|error| usage(format!("--scopes: {error}")))?,
                 )),
                 expires_in: expires
-                    .map(|text| {
-                        text.parse()
-                            .map_err(|error| usage(format!("--expires: {error}")))
-                    })
+                    .map(|text| text.parse().map_err(|error| usage(format!("--expires: {error}"))))
                     .transpose()?,
                 expires_at: None,
                 metadata: None,
@@ -78,11 +75,7 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
             };
             make(ctx, &whose, new, format).await?;
         }
-        Keys::List {
-            whose,
-            status,
-            page,
-        } => {
+        Keys::List { whose, status, page } => {
             let (project, _) = project(ctx, &whose).await?;
             let status: Option<KeyState> = status.as_deref().map(word).transpose()?;
             let filter = Filter {
@@ -90,21 +83,12 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
                 ..Filter::default()
             };
             let after = cursor(page.cursor.as_deref())?;
-            let keys = list::list(
-                ctx,
-                project,
-                &filter,
-                after,
-                Limit::new(page.limit).unwrap_or_default(),
-            )
-            .await?;
+            let keys = list::list(ctx, project, &filter, after, Limit::new(page.limit).unwrap_or_default()).await?;
             match format {
                 Format::Json => output::json(&keys)?,
                 Format::Table => {
                     let rows = keys.data.iter().map(|key| {
-                        let end = key
-                            .expires_at
-                            .map_or("never".to_owned(), |at| at.to_string());
+                        let end = key.expires_at.map_or("never".to_owned(), |at| at.to_string());
                         vec![
                             key.id.to_string(),
                             key.name.clone(),
@@ -185,10 +169,7 @@ async fn make(ctx: &Ctx, whose: &Whose, new: NewKey, format: Format) -> Result<(
 }
 
 /// The project that the flags name, and the person who answers for its keys.
-async fn project(
-    ctx: &Ctx,
-    whose: &Whose,
-) -> Result<(ProjectId, Option<crate::base::id::UserId>), Failure> {
+async fn project(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::base::id::UserId>), Failure> {
     let missing = |what: &str| Failure::Refused(format!("there is no such {what}"));
     let mut reader = ctx.db.reader().await?;
     if let Some(username) = &whose.user {
@@ -222,15 +203,11 @@ async fn find(ctx: &Ctx, id: &str) -> Result<(KeyId, ProjectId), Failure> {
         std::io::stdin().take(64 * 1024).read_to_string(&mut text)?;
         let secret = Secret::new(text.trim().to_owned());
         let key = PresentedKey::parse(secret.expose()).map_err(|_| no_key())?;
-        let found = store::by_hash(reader.conn(), &key.hash())
-            .await?
-            .ok_or_else(no_key)?;
+        let found = store::by_hash(reader.conn(), &key.hash()).await?.ok_or_else(no_key)?;
         return Ok((found.key.id, found.key.project_id));
     }
     let id: KeyId = id.parse().map_err(|_| no_key())?;
-    let project = store::project_of(reader.conn(), id)
-        .await?
-        .ok_or_else(no_key)?;
+    let project = store::project_of(reader.conn(), id).await?.ok_or_else(no_key)?;
     Ok((id, project))
 }
 
@@ -238,9 +215,7 @@ fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return output::json(key);
     }
-    let time = |at: Option<crate::base::clock::Timestamp>| {
-        at.map_or("never".to_owned(), |at| at.to_string())
-    };
+    let time = |at: Option<crate::base::clock::Timestamp>| at.map_or("never".to_owned(), |at| at.to_string());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let scopes = key
         .scopes

@@ -104,15 +104,10 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
     };
     logs::init(&config.log, output);
     for setting in loaded.without_effect() {
-        tracing::warn!(
-            setting = setting.key,
-            "this setting has no effect in this version yet"
-        );
+        tracing::warn!(setting = setting.key, "this setting has no effect in this version yet");
     }
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
             Command::Serve => serve::serve(config).await,
@@ -133,11 +128,7 @@ fn environment() -> Result<Vec<(String, String)>, Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .map(|(name, value)| match value.into_string() {
             Ok(value) => Ok((name, value)),
-            Err(_)
-                if name.starts_with("KEYWARD_")
-                    || name == "DATABASE_URL"
-                    || name == "REDIS_URL" =>
-            {
+            Err(_) if name.starts_with("KEYWARD_") || name == "DATABASE_URL" || name == "REDIS_URL" => {
                 Err(Failure::Usage(format!("{name} isn't valid UTF-8")))
             }
             // Of no interest to us.
@@ -176,12 +167,7 @@ pub(crate) async fn open(config: &Config) -> Result<Db, Failure> {
 /// What a command works with.
 async fn ready(config: Config) -> Result<Ctx, Failure> {
     let db = open(&config).await?;
-    let ctx = Ctx::new(
-        db,
-        Arc::new(SystemClock::new()),
-        Arc::new(SystemRng),
-        config,
-    )?;
+    let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
     crate::features::projects::ensure_system(&ctx).await?;
     Ok(ctx)
 }

@@ -19,8 +19,7 @@ pub(crate) fn complain(text: &str) {
 
 /// A value as indented JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|error| Failure::Refused(error.to_string()))?;
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Refused(error.to_string()))?;
     say(&text);
     Ok(())
 }
@@ -40,9 +39,7 @@ pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>
 pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::Refused(
-            "not on a terminal: add --force".to_owned(),
-        ));
+        return Err(Failure::Refused("not on a terminal: add --force".to_owned()));
     }
     drop(write!(std::io::stderr(), "{question} [y/N] "));
     let mut answer = String::new();

@@ -18,10 +18,7 @@ use super::{Failure, output};
 pub(super) async fn serve(config: Config) -> Result<(), Failure> {
     // A panic is a defect: its place goes to the log, its message doesn't, since it may quote a value.
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
     let mut terminate = signal(SignalKind::terminate())?;
@@ -39,12 +36,7 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
     let start = async {
         let db = super::open(&config).await?;
         let format = config.log.format;
-        let ctx = Ctx::new(
-            db,
-            Arc::new(SystemClock::new()),
-            Arc::new(SystemRng),
-            config,
-        )?;
+        let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
         projects::ensure_system(&ctx).await?;
         users::manage::ensure_admin(&ctx).await?;
         Ok::<_, Failure>((ctx, format))
@@ -59,10 +51,7 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
 
     let hurry = async {
         // A second signal, whichever: the first has been taken.
-        let (mut terminate, mut interrupt) = match (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) {
+        let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
             _ => return std::future::pending().await,
         };
@@ -79,26 +68,16 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
 }
 
 /// Says where the service is, and how to make the first call.
-fn greet(
-    ctx: &Ctx,
-    format: LogFormat,
-    public: std::net::SocketAddr,
-    metrics: std::net::SocketAddr,
-) {
+fn greet(ctx: &Ctx, format: LogFormat, public: std::net::SocketAddr, metrics: std::net::SocketAddr) {
     let host = if public.ip().is_unspecified() {
         "127.0.0.1".to_owned()
     } else {
         public.ip().to_string()
     };
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host
-    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
     let url = format!("http://{host}:{}", public.port());
-    let first = format!(
-        "curl --json '{{\"username\":\"ada\",\"password\":\"correct horse battery staple\"}}' {url}/register"
-    );
+    let first =
+        format!("curl --json '{{\"username\":\"ada\",\"password\":\"correct horse battery staple\"}}' {url}/register");
     let version = env!("CARGO_PKG_VERSION");
     let engine = ctx.db.engine();
     if format == LogFormat::Pretty {

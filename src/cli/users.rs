@@ -17,9 +17,7 @@ pub(super) async fn run(ctx: &Ctx, command: Users, format: Format) -> Result<(),
     match command {
         Users::Create { username, admin } => {
             let password = new_password()?;
-            let user =
-                register::register(ctx, &By::system("cli", ctx), &username, &password, admin)
-                    .await?;
+            let user = register::register(ctx, &By::system("cli", ctx), &username, &password, admin).await?;
             match format {
                 Format::Json => output::json(&json!({
                     "id": user.id, "username": user.username, "is_admin": admin, "created_at": user.created_at,
@@ -29,8 +27,7 @@ pub(super) async fn run(ctx: &Ctx, command: Users, format: Format) -> Result<(),
         }
         Users::List(page) => {
             let after = super::keys::cursor(page.cursor.as_deref())?;
-            let users =
-                manage::list(ctx, after, Limit::new(page.limit).unwrap_or_default()).await?;
+            let users = manage::list(ctx, after, Limit::new(page.limit).unwrap_or_default()).await?;
             match format {
                 Format::Json => output::json(&users)?,
                 Format::Table => {
@@ -69,7 +66,5 @@ fn new_password() -> Result<Secret, Failure> {
     }
     let mut text = String::new();
     std::io::stdin().take(64 * 1024).read_to_string(&mut text)?;
-    Ok(Secret::new(
-        text.lines().next().unwrap_or_default().to_owned(),
-    ))
+    Ok(Secret::new(text.lines().next().unwrap_or_default().to_owned()))
 }

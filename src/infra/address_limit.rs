@@ -149,13 +149,7 @@ mod tests {
         let limit = AddressLimit::new(10, clock.clone());
         let address = "192.0.2.1".parse().unwrap();
         for remaining in (0..10).rev() {
-            assert_eq!(
-                limit.check(address),
-                Admission::Admitted {
-                    limit: 10,
-                    remaining
-                }
-            );
+            assert_eq!(limit.check(address), Admission::Admitted { limit: 10, remaining });
         }
         let Admission::Denied { retry_after, .. } = limit.check(address) else {
             panic!("admitted the eleventh")
@@ -182,8 +176,6 @@ mod tests {
     #[test]
     fn off_is_off() {
         let limit = AddressLimit::new(0, Arc::new(ManualClock::at(Timestamp::EPOCH)));
-        assert!(
-            (0..1000).all(|_| limit.check("192.0.2.1".parse().unwrap()) == Admission::Unlimited)
-        );
+        assert!((0..1000).all(|_| limit.check("192.0.2.1".parse().unwrap()) == Admission::Unlimited));
     }
 }

@@ -52,11 +52,7 @@ impl Passwords {
     ///
     /// # Errors
     /// The algorithm refused its own parameters: a defect.
-    pub fn new(
-        parallelism: usize,
-        rng: Arc<dyn Rng>,
-        waiting: IntGauge,
-    ) -> Result<Self, PasswordError> {
+    pub fn new(parallelism: usize, rng: Arc<dyn Rng>, waiting: IntGauge) -> Result<Self, PasswordError> {
         let parallelism = match parallelism {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
@@ -79,24 +75,18 @@ impl Passwords {
     /// Too many callers wait.
     pub async fn hash(&self, password: Secret) -> Result<String, PasswordError> {
         let rng = Arc::clone(&self.0.rng);
-        self.run(move || hash(password.expose().as_bytes(), &*rng))
-            .await
+        self.run(move || hash(password.expose().as_bytes(), &*rng)).await
     }
 
     /// Whether the password belongs to the hash. Without a hash it takes the same time and is false.
     ///
     /// # Errors
     /// Too many callers wait, or the hash is damaged.
-    pub async fn verify(
-        &self,
-        password: Secret,
-        hash: Option<String>,
-    ) -> Result<bool, PasswordError> {
+    pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, PasswordError> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.0.nobody.clone());
         self.run(move || {
-            let hash =
-                PasswordHash::new(&hash).map_err(|e| PasswordError::Failed(e.to_string()))?;
+            let hash = PasswordHash::new(&hash).map_err(|e| PasswordError::Failed(e.to_string()))?;
             Ok(Argon2::default()
                 .verify_password(password.expose().as_bytes(), &hash)
                 .is_ok()
@@ -177,32 +167,18 @@ mod tests {
     async fn a_hash_belongs_to_its_password_alone() {
         let passwords = passwords(1);
         let hash = passwords.hash(secret("correct horse")).await.unwrap();
-        assert!(
-            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
-            "{hash}"
-        );
-        assert_ne!(
-            hash,
-            passwords.hash(secret("correct horse")).await.unwrap(),
-            "salted"
-        );
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert_ne!(hash, passwords.hash(secret("correct horse")).await.unwrap(), "salted");
         assert!(
             passwords
                 .verify(secret("correct horse"), Some(hash.clone()))
                 .await
                 .unwrap()
         );
-        assert!(
-            !passwords
-                .verify(secret("correct horsf"), Some(hash))
-                .await
-                .unwrap()
-        );
+        assert!(!passwords.verify(secret("correct horsf"), Some(hash)).await.unwrap());
         assert!(!passwords.verify(secret(""), None).await.unwrap());
         assert!(matches!(
-            passwords
-                .verify(secret("x"), Some("damaged".to_owned()))
-                .await,
+            passwords.verify(secret("x"), Some("damaged".to_owned())).await,
             Err(PasswordError::Failed(_))
         ));
     }
@@ -233,10 +209,7 @@ mod tests {
         while passwords.0.admitted.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(
-            passwords.run(|| Ok(())).await,
-            Err(PasswordError::Busy)
-        ));
+        assert!(matches!(passwords.run(|| Ok(())).await, Err(PasswordError::Busy)));
         release.send(()).unwrap();
         blocked.await.unwrap().unwrap();
         for waiter in waiting {

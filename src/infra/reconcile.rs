@@ -40,10 +40,7 @@ where
                     tracing::warn!(worker = name, error = %error, "background work failed; it will be tried again");
                 }
                 Ok(Err(_)) => {}
-                Err(_) => tracing::error!(
-                    worker = name,
-                    "background work panicked; it will be tried again"
-                ),
+                Err(_) => tracing::error!(worker = name, "background work panicked; it will be tried again"),
             }
             if stopping {
                 return;

@@ -15,9 +15,7 @@ use super::problem::ProblemBody;
 #[must_use]
 pub fn complete(mut document: OpenApi) -> OpenApi {
     let components = document.components.get_or_insert_default();
-    components
-        .schemas
-        .insert("Problem".to_owned(), ProblemBody::schema());
+    components.schemas.insert("Problem".to_owned(), ProblemBody::schema());
     let mut inner = Vec::new();
     ProblemBody::schemas(&mut inner);
     components.schemas.extend(inner);
@@ -51,10 +49,7 @@ fn complete_operation(operation: &mut Operation) {
     let mut shared = vec![
         ("408", "The request took longer than allowed."),
         ("414", "The target is longer than 8 KiB."),
-        (
-            "429",
-            "A limit refuses the request; `Retry-After` says for how long.",
-        ),
+        ("429", "A limit refuses the request; `Retry-After` says for how long."),
         ("431", "The headers are larger than 16 KiB."),
         ("500", "A defect; the request id leads to it in the log."),
         (
@@ -67,19 +62,12 @@ fn complete_operation(operation: &mut Operation) {
         shared.push(("415", "The body isn't declared as JSON."));
     }
     let takes_input = operation.request_body.is_some()
-        || operation
-            .parameters
-            .iter()
-            .flatten()
-            .any(|parameter| match parameter {
-                RefOr::T(parameter) => !matches!(parameter.parameter_in, ParameterIn::Path),
-                RefOr::Ref(_) => false,
-            });
+        || operation.parameters.iter().flatten().any(|parameter| match parameter {
+            RefOr::T(parameter) => !matches!(parameter.parameter_in, ParameterIn::Path),
+            RefOr::Ref(_) => false,
+        });
     if takes_input {
-        shared.push((
-            "400",
-            "The request breaks a rule; `errors` says which field and why.",
-        ));
+        shared.push(("400", "The request breaks a rule; `errors` says which field and why."));
     }
     if operation.security.is_some() {
         shared.push(("401", "No credentials, or none that are good now."));
@@ -112,10 +100,7 @@ fn complete_response(status: &str, response: &mut Response) {
     if status == "429" || status == "503" {
         let mut header = HeaderBuilder::new().description(Some("Seconds to wait."));
         header = header.schema(Some(
-            ObjectBuilder::new()
-                .schema_type(Type::Integer)
-                .minimum(Some(1))
-                .build(),
+            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build(),
         ));
         response
             .headers
@@ -181,7 +166,9 @@ pub fn duration() -> utoipa::openapi::schema::Schema {
         .item(seconds)
         .item(short)
         .item(none)
-        .description(Some("Whole seconds, or a short form such as `5s`, `15m`, `12h` or `30d`; at most 100 years."))
+        .description(Some(
+            "Whole seconds, or a short form such as `5s`, `15m`, `12h` or `30d`; at most 100 years.",
+        ))
         .examples([serde_json::json!("30d")])
         .build()
         .into()

@@ -71,11 +71,7 @@ pub struct ProblemBody<'a> {
 impl Problem {
     /// A problem with a stable code and a sentence for people, which must not hold what the client sent.
     #[must_use]
-    pub fn new(
-        status: StatusCode,
-        code: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
             code,
@@ -102,10 +98,8 @@ impl Problem {
     /// `401`, with the challenge that RFC 9110 asks for.
     #[must_use]
     pub fn unauthorized(code: &'static str, detail: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, code, detail).with_header(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"keyward\""),
-        )
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"keyward\""))
     }
 
     /// `429` in the contract's words.
@@ -124,8 +118,7 @@ impl Problem {
     /// `503`: the same request may work in a moment.
     #[must_use]
     pub fn unavailable(code: &'static str, detail: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
-            .with_header(RETRY_AFTER, HeaderValue::from(1))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_header(RETRY_AFTER, HeaderValue::from(1))
     }
 
     /// `500`: the cause goes to the log, and nothing of it to the client.
@@ -144,15 +137,11 @@ impl Problem {
     pub fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status {
             StatusCode::NOT_FOUND => ("not_found", "There is nothing at this path."),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                ("method_not_allowed", "This path doesn't take this method.")
-            }
+            StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "This path doesn't take this method."),
             StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "The request's body is too large."),
             StatusCode::REQUEST_TIMEOUT => ("timeout", "The request took too long."),
             StatusCode::INTERNAL_SERVER_ERROR => ("internal", "An internal error occurred."),
-            status if status.is_client_error() => {
-                ("bad_request", "The request can't be understood.")
-            }
+            status if status.is_client_error() => ("bad_request", "The request can't be understood."),
             _ => ("unavailable", "The service can't answer just now."),
         };
         Self::new(status, code, detail)
@@ -211,10 +200,9 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
-        response.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         for (name, value) in &self.headers {
             response.headers_mut().append(name, value.clone());
         }
@@ -249,10 +237,9 @@ impl From<DbError> for Problem {
 impl From<PasswordError> for Problem {
     fn from(error: PasswordError) -> Self {
         match error {
-            PasswordError::Busy => Self::unavailable(
-                "overloaded",
-                "Too many log-ins are being checked. Try again later.",
-            ),
+            PasswordError::Busy => {
+                Self::unavailable("overloaded", "Too many log-ins are being checked. Try again later.")
+            }
             error @ PasswordError::Failed(_) => Self::internal(&error),
         }
     }

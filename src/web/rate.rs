@@ -42,14 +42,8 @@ impl RateLimited {
         let number = |n: &u64| HeaderValue::from(*n);
         let mut headers = vec![
             (HeaderName::from_static("x-ratelimit-limit"), number(limit)),
-            (
-                HeaderName::from_static("x-ratelimit-remaining"),
-                number(remaining),
-            ),
-            (
-                HeaderName::from_static("x-ratelimit-reset"),
-                number(reset_seconds),
-            ),
+            (HeaderName::from_static("x-ratelimit-remaining"), number(remaining)),
+            (HeaderName::from_static("x-ratelimit-reset"), number(reset_seconds)),
         ];
         let policy = format!("\"{name}\";q={limit};w={window_seconds}");
         let state = format!("\"{name}\";r={remaining};t={reset_seconds}");
@@ -137,10 +131,7 @@ mod tests {
             ("x-ratelimit-remaining", "12"),
             ("x-ratelimit-reset", "30"),
         ] {
-            assert!(
-                headers.contains(&(name.to_owned(), value.to_owned())),
-                "{headers:?}"
-            );
+            assert!(headers.contains(&(name.to_owned(), value.to_owned())), "{headers:?}");
         }
     }
 

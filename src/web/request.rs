@@ -46,13 +46,7 @@ impl std::ops::Deref for RequestContext {
 impl RequestContext {
     /// Reads it from a request.
     #[must_use]
-    pub fn read(
-        headers: &HeaderMap,
-        peer: Option<Peer>,
-        trusted: &[IpNet],
-        now: Timestamp,
-        rng: &dyn Rng,
-    ) -> Self {
+    pub fn read(headers: &HeaderMap, peer: Option<Peer>, trusted: &[IpNet], now: Timestamp, rng: &dyn Rng) -> Self {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| {
             address.ip().to_canonical()
         });
@@ -96,8 +90,7 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 
 fn accepted_id(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
-    ((1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()))
-        .then(|| text.to_owned())
+    ((1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
 }
 
 fn new_id(now: Timestamp, rng: &dyn Rng) -> String {
@@ -110,11 +103,8 @@ fn new_id(now: Timestamp, rng: &dyn Rng) -> String {
 fn trace_id(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
     let mut parts = text.split('-');
-    let (version, trace, parent, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |part: &str, len| {
-        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let zero = |part: &str| part.bytes().all(|b| b == b'0');
     let valid = hex(version, 2)
         && version != "ff"
@@ -174,11 +164,7 @@ mod tests {
         map
     }
 
-    fn read(
-        pairs: &[(&'static str, &'static str)],
-        peer: &str,
-        trusted: &[&str],
-    ) -> RequestContext {
+    fn read(pairs: &[(&'static str, &'static str)], peer: &str, trusted: &[&str]) -> RequestContext {
         let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
         RequestContext::read(
             &headers(pairs),
@@ -192,17 +178,10 @@ mod tests {
     #[test]
     fn addresses_come_through_trusted_proxies_only() {
         let xff = |lines: &[&'static str], peer: &str, trusted: &[&str]| {
-            let pairs: Vec<_> = lines
-                .iter()
-                .map(|line| ("x-forwarded-for", *line))
-                .collect();
+            let pairs: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
             read(&pairs, peer, trusted).ip.to_string()
         };
-        assert_eq!(
-            xff(&["1.1.1.1"], "9.9.9.9:1", &[]),
-            "9.9.9.9",
-            "nobody is trusted"
-        );
+        assert_eq!(xff(&["1.1.1.1"], "9.9.9.9:1", &[]), "9.9.9.9", "nobody is trusted");
         assert_eq!(
             xff(&["1.1.1.1"], "9.9.9.9:1", &["10.0.0.0/8"]),
             "9.9.9.9",
@@ -246,11 +225,7 @@ mod tests {
 
     #[test]
     fn request_ids_are_kept_if_they_are_plain() {
-        let id = |value: &'static str| {
-            read(&[("x-request-id", value)], "9.9.9.9:1", &[])
-                .id
-                .clone()
-        };
+        let id = |value: &'static str| read(&[("x-request-id", value)], "9.9.9.9:1", &[]).id.clone();
         assert_eq!(id("abc-123"), "abc-123");
         for bad in ["", "with space", "tab\tinside"] {
             assert_eq!(id(bad).len(), 26, "{bad:?} is replaced");
@@ -262,16 +237,9 @@ mod tests {
 
     #[test]
     fn traceparent_is_read_by_the_book() {
-        let trace = |value: &'static str| {
-            read(&[("traceparent", value)], "9.9.9.9:1", &[])
-                .trace_id
-                .clone()
-        };
+        let trace = |value: &'static str| read(&[("traceparent", value)], "9.9.9.9:1", &[]).trace_id.clone();
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(
-            trace(good).as_deref(),
-            Some("4bf92f3577b34da6a3ce929d0e0e4736")
-        );
+        assert_eq!(trace(good).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
         assert!(trace("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-later").is_some());
         for bad in [
             "",

@@ -23,18 +23,8 @@ fn sources() -> Vec<(String, String)> {
         .into_iter()
         .map(|path| {
             let text = std::fs::read_to_string(&path).unwrap();
-            let code = text
-                .split("#[cfg(test)]\nmod tests")
-                .next()
-                .unwrap()
-                .to_owned();
-            (
-                path.strip_prefix(&root)
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned(),
-                code,
-            )
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+            (path.strip_prefix(&root).unwrap().to_string_lossy().into_owned(), code)
         })
         .collect()
 }
@@ -52,10 +42,7 @@ fn imports(file: &str, code: &str) -> BTreeSet<Vec<String>> {
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
         .join("\n");
-    for (start, _) in code
-        .match_indices("crate::")
-        .chain(code.match_indices("super::"))
-    {
+    for (start, _) in code.match_indices("crate::").chain(code.match_indices("super::")) {
         if code[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
             continue;
         }
@@ -70,11 +57,7 @@ fn imports(file: &str, code: &str) -> BTreeSet<Vec<String>> {
                 tail = after;
                 up += 1;
             }
-            base.extend(
-                own[..own.len().saturating_sub(up)]
-                    .iter()
-                    .map(ToString::to_string),
-            );
+            base.extend(own[..own.len().saturating_sub(up)].iter().map(ToString::to_string));
         }
         expand(&base, tail, &mut found);
     }
@@ -123,10 +106,7 @@ const LAYERS: [&str; 5] = ["base", "infra", "ctx", "web", "features"];
 
 fn layer(path: &str) -> usize {
     let first = path.split('/').next().unwrap().trim_end_matches(".rs");
-    LAYERS
-        .iter()
-        .position(|layer| *layer == first)
-        .unwrap_or(LAYERS.len())
+    LAYERS.iter().position(|layer| *layer == first).unwrap_or(LAYERS.len())
 }
 
 #[test]
@@ -141,8 +121,7 @@ fn imports_go_one_way() {
                     0
                 }
             });
-            let is_top =
-                ["server", "worker", "cli"].contains(&import.first().map_or("", String::as_str));
+            let is_top = ["server", "worker", "cli"].contains(&import.first().map_or("", String::as_str));
             let target = if is_top { LAYERS.len() } else { target };
             if target > layer(&file) {
                 wrong.push(format!("{file} imports {}", import.join("::")));
@@ -160,9 +139,7 @@ fn inside_a_feature_http_stands_above_use_cases_above_rules_and_store() {
         let ["features", own, rest @ ..] = parts.as_slice() else {
             continue;
         };
-        let in_http = rest
-            .first()
-            .is_some_and(|part| part.trim_end_matches(".rs") == "http");
+        let in_http = rest.first().is_some_and(|part| part.trim_end_matches(".rs") == "http");
         for import in imports(&file, &code) {
             let path: Vec<&str> = import.iter().map(String::as_str).collect();
             let ["features", feature, what @ ..] = path.as_slice() else {
@@ -170,10 +147,7 @@ fn inside_a_feature_http_stands_above_use_cases_above_rules_and_store() {
             };
             let names = |word: &str| what.first() == Some(&word);
             if names("http") && !(in_http && feature == own) {
-                wrong.push(format!(
-                    "{file} imports {}: only server.rs may",
-                    import.join("::")
-                ));
+                wrong.push(format!("{file} imports {}: only server.rs may", import.join("::")));
             }
             if rest == ["rules.rs"] && (names("store") || names("http")) {
                 wrong.push(format!(
@@ -183,25 +157,17 @@ fn inside_a_feature_http_stands_above_use_cases_above_rules_and_store() {
             }
             if rest == ["rules.rs"]
                 && feature == own
-                && what.first().is_some_and(|w| {
-                    ["create", "change", "verify", "list", "login", "register"].contains(w)
-                })
+                && what
+                    .first()
+                    .is_some_and(|w| ["create", "change", "verify", "list", "login", "register"].contains(w))
             {
-                wrong.push(format!(
-                    "{file} imports {}: rules know no use-case",
-                    import.join("::")
-                ));
+                wrong.push(format!("{file} imports {}: rules know no use-case", import.join("::")));
             }
             if ["webhooks", "alerts"].contains(feature) && feature != own {
-                wrong.push(format!(
-                    "{file} imports {}: they read events",
-                    import.join("::")
-                ));
+                wrong.push(format!("{file} imports {}: they read events", import.join("::")));
             }
         }
-        if rest == ["rules.rs"]
-            && (code.contains("async fn") || code.contains("ctx::Ctx") || code.contains(".now()"))
-        {
+        if rest == ["rules.rs"] && (code.contains("async fn") || code.contains("ctx::Ctx") || code.contains(".now()")) {
             wrong.push(format!("{file}: rules have no I/O and no clock"));
         }
     }
@@ -235,16 +201,11 @@ fn only_stores_speak_sql() {
                 "AssertSqlSafe",
             ] {
                 if code.contains(call) {
-                    wrong.push(format!(
-                        "{file}: {call} isn't one of the declared statements"
-                    ));
+                    wrong.push(format!("{file}: {call} isn't one of the declared statements"));
                 }
             }
             let feature = file.split('/').nth(1).unwrap();
-            if !crate::store::STORES
-                .iter()
-                .any(|(name, _)| *name == feature)
-            {
+            if !crate::store::STORES.iter().any(|(name, _)| *name == feature) {
                 wrong.push(format!("{file}: its statements aren't prepared by a test"));
             }
         }
@@ -259,10 +220,7 @@ fn files_fit_in_the_head() {
         .map(|(file, code)| (code.lines().count(), file))
         .filter(|(lines, _)| *lines > 450)
         .collect();
-    assert!(
-        long.is_empty(),
-        "past about 400 lines is two files: {long:?}"
-    );
+    assert!(long.is_empty(), "past about 400 lines is two files: {long:?}");
 }
 
 #[test]

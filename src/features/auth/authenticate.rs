@@ -23,9 +23,7 @@ enum Credential {
 /// `401` for no or no good credentials, `400` for two, `503` if the storage is gone.
 pub(super) async fn caller(ctx: &Ctx, headers: &HeaderMap) -> Result<Caller, Problem> {
     match credential(headers)? {
-        Credential::Bearer(token) if sessions::token::is_token(token.expose()) => {
-            person(ctx, &token).await
-        }
+        Credential::Bearer(token) if sessions::token::is_token(token.expose()) => person(ctx, &token).await,
         Credential::Bearer(key) | Credential::ApiKey(key) => machine(ctx, &key).await,
     }
 }
@@ -67,10 +65,7 @@ fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
 }
 
 fn refused() -> Problem {
-    Problem::unauthorized(
-        "invalid_credentials",
-        "The token or key isn't valid, or not any more.",
-    )
+    Problem::unauthorized("invalid_credentials", "The token or key isn't valid, or not any more.")
 }
 
 async fn person(ctx: &Ctx, token: &Secret) -> Result<Caller, Problem> {

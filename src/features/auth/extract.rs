@@ -113,9 +113,7 @@ impl<P: Permission> FromRequestParts<Ctx> for InProject<P> {
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         let not_found = || Problem::not_found("project_not_found", "There is no such project.");
         let (caller, by) = authenticated(parts, ctx).await?;
-        let Path(project) = Path::from_request_parts(parts, ctx)
-            .await
-            .map_err(|_| not_found())?;
+        let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| not_found())?;
         check(ctx, &caller, P::SCOPE, project, not_found).await?;
         Ok(Self {
             caller,
@@ -145,13 +143,9 @@ impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
         let (caller, by) = authenticated(parts, ctx).await?;
         let project = match &caller {
             Caller::Machine(machine) => machine.project,
-            Caller::Person(person) => {
-                projects::store::personal(ctx.db.reader().await?.conn(), person.user)
-                    .await?
-                    .ok_or_else(|| {
-                        Problem::not_found("project_not_found", "You have no project of your own.")
-                    })?
-            }
+            Caller::Person(person) => projects::store::personal(ctx.db.reader().await?.conn(), person.user)
+                .await?
+                .ok_or_else(|| Problem::not_found("project_not_found", "You have no project of your own."))?,
         };
         check(ctx, &caller, P::SCOPE, project, forbidden).await?;
         Ok(Self {

@@ -125,18 +125,9 @@ impl Caller {
     ///
     /// # Errors
     /// The storage.
-    pub async fn access(
-        &self,
-        ctx: &Ctx,
-        scope: &str,
-        project: ProjectId,
-    ) -> Result<Access, DbError> {
+    pub async fn access(&self, ctx: &Ctx, scope: &str, project: ProjectId) -> Result<Access, DbError> {
         let granted = |yes: bool| {
-            if yes {
-                Access::Granted
-            } else {
-                Access::Forbidden
-            }
+            if yes { Access::Granted } else { Access::Forbidden }
         };
         match self {
             Self::Machine(machine) if machine.project == project || machine.is_system => {
@@ -144,9 +135,7 @@ impl Caller {
             }
             Self::Machine(_) => Ok(Access::Hidden),
             Self::Person(person) => {
-                let role =
-                    projects::store::role(ctx.db.reader().await?.conn(), project, person.user)
-                        .await?;
+                let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?;
                 Ok(match role {
                     None => Access::Hidden,
                     Some(_) if person.is_admin => Access::Granted,
@@ -170,8 +159,7 @@ impl Caller {
             }),
             Self::Person(person) if person.is_admin => Ok(Reach::Everywhere),
             Self::Person(person) => {
-                let roles =
-                    projects::store::roles(ctx.db.reader().await?.conn(), person.user).await?;
+                let roles = projects::store::roles(ctx.db.reader().await?.conn(), person.user).await?;
                 Ok(Reach::Projects(
                     roles
                         .into_iter()
@@ -192,10 +180,9 @@ impl Caller {
             Self::Machine(machine) => Ok(Grants::Held(machine.scopes.clone())),
             Self::Person(person) if person.is_admin => Ok(Grants::Everything),
             Self::Person(person) => {
-                let role =
-                    projects::store::role(ctx.db.reader().await?.conn(), project, person.user)
-                        .await?
-                        .flatten();
+                let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user)
+                    .await?
+                    .flatten();
                 Ok(Grants::Role(role))
             }
         }
@@ -221,9 +208,7 @@ impl Grants {
         match self {
             Self::Everything => true,
             Self::Held(held) => held.cover(scope.as_str()),
-            Self::Role(role) => {
-                !scope.is_own() || role.is_some_and(|role| role.grants(scope.as_str()))
-            }
+            Self::Role(role) => !scope.is_own() || role.is_some_and(|role| role.grants(scope.as_str())),
         }
     }
 }
@@ -237,15 +222,10 @@ mod tests {
         let scope = |text: &str| text.parse::<Scope>().unwrap();
         let member = Grants::Role(Some(Role::Member));
         assert!(member.allow(&scope("orders:*")) && member.allow(&scope("keyward:keys:read")));
-        assert!(
-            !member.allow(&scope("keyward:*")) && !member.allow(&scope("keyward:projects:delete"))
-        );
+        assert!(!member.allow(&scope("keyward:*")) && !member.allow(&scope("keyward:projects:delete")));
         assert!(Grants::Role(Some(Role::Owner)).allow(&scope("keyward:*")));
         assert!(!Grants::Role(None).allow(&scope("keyward:keys:read")));
-        let key = Grants::Held(Scopes::new([
-            scope("keyward:keys:create"),
-            scope("orders:*"),
-        ]));
+        let key = Grants::Held(Scopes::new([scope("keyward:keys:create"), scope("orders:*")]));
         assert!(key.allow(&scope("orders:read")) && key.allow(&scope("keyward:keys:create")));
         assert!(!key.allow(&scope("users:read")) && !key.allow(&scope("keyward:keys:*")));
     }

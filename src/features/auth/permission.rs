@@ -94,10 +94,7 @@ mod tests {
     fn permissions_are_valid_scopes_of_our_own() {
         for (scope, text) in ALL {
             assert!(
-                scope
-                    .parse::<crate::features::scopes::Scope>()
-                    .unwrap()
-                    .is_own(),
+                scope.parse::<crate::features::scopes::Scope>().unwrap().is_own(),
                 "{scope}"
             );
             assert!(!text.trim().is_empty(), "{scope}");
@@ -109,10 +106,7 @@ mod tests {
         let granted = |role: Role| ALL.iter().filter(|(scope, _)| role.grants(scope)).count();
         assert_eq!(granted(Role::Owner), ALL.len());
         assert!(granted(Role::Owner) >= granted(Role::Admin));
-        assert!(
-            granted(Role::Admin) >= granted(Role::Member)
-                && granted(Role::Member) > granted(Role::Viewer)
-        );
+        assert!(granted(Role::Admin) >= granted(Role::Member) && granted(Role::Member) > granted(Role::Viewer));
         assert!(Role::Viewer.grants(KeysRead::SCOPE) && !Role::Viewer.grants(KeysVerify::SCOPE));
         assert!(!Role::Viewer.grants("keyward:keys:*"));
     }

@@ -81,11 +81,9 @@ pub(super) async fn health(State(ctx): State<Ctx>, headers: HeaderMap) -> Respon
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|accept| {
-            accept.split(',').any(|part| {
-                part.trim()
-                    .to_ascii_lowercase()
-                    .starts_with("application/json")
-            })
+            accept
+                .split(',')
+                .any(|part| part.trim().to_ascii_lowercase().starts_with("application/json"))
         });
     if wants_json {
         let version = env!("CARGO_PKG_VERSION");
@@ -126,17 +124,10 @@ pub(super) async fn live() -> Json<Report> {
 )]
 pub(super) async fn ready(State(ctx): State<Ctx>) -> Response {
     let started = ctx.clock.monotonic();
-    let reachable = matches!(
-        tokio::time::timeout(PATIENCE, ctx.db.ping()).await,
-        Ok(Ok(()))
-    );
+    let reachable = matches!(tokio::time::timeout(PATIENCE, ctx.db.ping()).await, Ok(Ok(())));
     let latency_ms = ctx.clock.monotonic().saturating_sub(started).as_secs_f64() * 1000.0;
     let word = |ok: bool| if ok { "ok" } else { "unavailable" };
-    let status = if ctx.is_draining() {
-        "draining"
-    } else {
-        word(reachable)
-    };
+    let status = if ctx.is_draining() { "draining" } else { word(reachable) };
     let code = if status == "ok" {
         StatusCode::OK
     } else {

@@ -101,12 +101,7 @@ impl From<Claimed> for Problem {
 ///
 /// # Errors
 /// The key was used within [`KEPT`], or the storage.
-pub async fn claim(
-    tx: &mut Tx,
-    request: &Request<'_>,
-    resource_id: &str,
-    now: Timestamp,
-) -> Result<(), Claimed> {
+pub async fn claim(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: Timestamp) -> Result<(), Claimed> {
     if store::insert(tx, request, resource_id, now).await? {
         return Ok(());
     }

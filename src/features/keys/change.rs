@@ -70,12 +70,7 @@ pub struct Patch {
 ///
 /// # Errors
 /// See [`ChangeError`].
-pub async fn patch(
-    ctx: &Ctx,
-    target: Target<'_>,
-    patch: Patch,
-    grants: &Grants,
-) -> Result<KeyView, ChangeError> {
+pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants) -> Result<KeyView, ChangeError> {
     if let Some(name) = &patch.name {
         rules::name(name)?;
     }
@@ -99,12 +94,10 @@ pub async fn patch(
         } = patch;
         // Compared with what the key holds under the lock: a scope that somebody takes away at this moment is a new one.
         let is_new = |scope: &&Scope| !key.scopes.iter().any(|held| held == *scope);
-        if scopes.as_ref().is_some_and(|wanted| {
-            !wanted
-                .iter()
-                .filter(is_new)
-                .all(|scope| grants.allow(scope))
-        }) {
+        if scopes
+            .as_ref()
+            .is_some_and(|wanted| !wanted.iter().filter(is_new).all(|scope| grants.allow(scope)))
+        {
             return Err(ChangeError::NotHeld);
         }
         if let Some(name) = name {

@@ -32,12 +32,7 @@ pub const DAY: Duration = Duration::from_hours(24);
 pub struct NewKey {
     /// For people: 1 to 100 characters. The simple API takes `default` where it is left out.
     #[serde(default)]
-    #[schema(
-        min_length = 1,
-        max_length = 100,
-        example = "billing worker",
-        nullable = false
-    )]
+    #[schema(min_length = 1, max_length = 100, example = "billing worker", nullable = false)]
     pub name: Option<String>,
     /// For people.
     #[serde(default)]
@@ -156,11 +151,7 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
                 .await?
                 .map_err(|oldest| CreateError::TooMany(told(limit, 0, wait(oldest, now))))?;
             store::add_creation(&mut tx, user, id, now).await?;
-            Some(told(
-                limit,
-                u64::from(limit).saturating_sub(used + 1),
-                DAY.as_secs(),
-            ))
+            Some(told(limit, u64::from(limit).saturating_sub(used + 1), DAY.as_secs()))
         }
         _ => None,
     };

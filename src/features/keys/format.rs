@@ -40,9 +40,7 @@ impl<'a> PresentedKey<'a> {
         let (head, body) = text.split_at(cut);
         let prefix = head.strip_suffix('_').ok_or(Malformed)?;
         let mut bytes = [0; 36];
-        let decoded = URL_SAFE_NO_PAD
-            .decode_slice(body, &mut bytes)
-            .map_err(|_| Malformed)?;
+        let decoded = URL_SAFE_NO_PAD.decode_slice(body, &mut bytes).map_err(|_| Malformed)?;
         let (random, sum) = bytes.split_at(32);
         if decoded == 36 && sum == checksum(head, random) && is_prefix(prefix) {
             Ok(Self { text })
@@ -120,14 +118,8 @@ mod tests {
             key.secret.expose(),
             "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg"
         );
-        assert_eq!(
-            hex::encode(&key.hash),
-            hex::encode(Sha256::digest(key.secret.expose()))
-        );
-        assert_eq!(
-            (key.first_four.as_str(), key.last_four.as_str()),
-            ("AAEC", "_cIg")
-        );
+        assert_eq!(hex::encode(&key.hash), hex::encode(Sha256::digest(key.secret.expose())));
+        assert_eq!((key.first_four.as_str(), key.last_four.as_str()), ("AAEC", "_cIg"));
     }
 
     proptest! {

@@ -25,15 +25,7 @@ pub async fn list(
         at: Timestamp::FAR,
         id: KeyId::from_bits(u128::MAX),
     });
-    let rows = store::list(
-        ctx.db.reader().await?.conn(),
-        project,
-        filter,
-        now,
-        &after,
-        limit,
-    )
-    .await?;
+    let rows = store::list(ctx.db.reader().await?.conn(), project, filter, now, &after, limit).await?;
     let page = Page::cut(rows, limit, |key: &Key| Cursor {
         at: key.created_at,
         id: key.id,

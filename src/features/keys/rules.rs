@@ -91,12 +91,7 @@ impl Code {
 
 /// Whether a key may do something now.
 #[must_use]
-pub fn decide(
-    key: &Key,
-    secret_expires_at: Option<Timestamp>,
-    wanted: &Scopes,
-    now: Timestamp,
-) -> Code {
+pub fn decide(key: &Key, secret_expires_at: Option<Timestamp>, wanted: &Scopes, now: Timestamp) -> Code {
     match state(key, secret_expires_at, now) {
         KeyState::Revoked => Code::Revoked,
         KeyState::Disabled => Code::Disabled,
@@ -173,10 +168,7 @@ pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
     if let Some(text) = settings.owner {
         check.part(text_of("owner", text, 1, MAX_OWNER, false));
     }
-    if settings
-        .scopes
-        .is_some_and(|scopes| scopes.len() > MAX_SCOPES)
-    {
+    if settings.scopes.is_some_and(|scopes| scopes.len() > MAX_SCOPES) {
         check.refuse("scopes", "too_many", "must be at most 256 scopes");
     }
     if let Some(metadata) = settings.metadata
@@ -187,13 +179,7 @@ pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
     check.finish()
 }
 
-fn text_of(
-    field: &'static str,
-    text: &str,
-    shortest: usize,
-    longest: usize,
-    lines: bool,
-) -> Result<(), Invalid> {
+fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize, lines: bool) -> Result<(), Invalid> {
     let length = text.chars().count();
     if length < shortest || (shortest > 0 && text.trim().is_empty()) {
         return Err(Invalid::field(field, "too_short", "must not be empty"));
@@ -240,15 +226,9 @@ pub fn expiry(
             "invalid_value",
             "must be at least one second",
         )),
-        (Some(span), None) => Ok(Some(
-            now.saturating_add(span.as_duration()).min(Timestamp::FAR),
-        )),
+        (Some(span), None) => Ok(Some(now.saturating_add(span.as_duration()).min(Timestamp::FAR))),
         (None, Some(at)) if at > now && at <= Timestamp::FAR => Ok(Some(at)),
-        (None, Some(_)) => Err(Invalid::field(
-            "expires_at",
-            "invalid_value",
-            "must be in the future",
-        )),
+        (None, Some(_)) => Err(Invalid::field("expires_at", "invalid_value", "must be in the future")),
     }
 }
 
@@ -290,10 +270,7 @@ mod tests {
         let ask = |list: &[&str]| decide(&key, None, &scopes(list), Timestamp::EPOCH);
         assert_eq!(ask(&[]), Code::Valid);
         assert_eq!(ask(&["orders:read", "users:read"]), Code::Valid);
-        assert_eq!(
-            ask(&["orders:read", "users:write"]),
-            Code::InsufficientScope
-        );
+        assert_eq!(ask(&["orders:read", "users:write"]), Code::InsufficientScope);
     }
 
     #[test]
@@ -301,10 +278,7 @@ mod tests {
         let now = Timestamp::EPOCH.saturating_add(std::time::Duration::from_secs(10));
         let span = |s| Some(Seconds::new(s).unwrap());
         assert_eq!(expiry(None, None, now), Ok(None));
-        assert_eq!(
-            expiry(span(5), None, now).unwrap().unwrap().as_micros(),
-            15_000_000
-        );
+        assert_eq!(expiry(span(5), None, now).unwrap().unwrap().as_micros(), 15_000_000);
         assert!(expiry(span(0), None, now).is_err());
         assert!(expiry(None, Some(now), now).is_err());
         assert!(expiry(span(1), Some(Timestamp::FAR), now).is_err());
@@ -332,11 +306,7 @@ mod tests {
                 metadata: None,
             })
         };
-        assert!(
-            description("two\nlines").is_ok()
-                && description("").is_ok()
-                && description("\u{1b}[31m").is_err()
-        );
+        assert!(description("two\nlines").is_ok() && description("").is_ok() && description("\u{1b}[31m").is_err());
     }
 
     fn key() -> Key {

@@ -200,12 +200,7 @@ pub struct Filter {
 }
 
 /// Adds a key with its first secret.
-pub(super) async fn insert(
-    tx: &mut Tx,
-    key: &Key,
-    secret_id: SecretId,
-    secret: &NewSecret,
-) -> Result<(), DbError> {
+pub(super) async fn insert(tx: &mut Tx, key: &Key, secret_id: SecretId, secret: &NewSecret) -> Result<(), DbError> {
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(key.id)
         .bind(key.project_id)
@@ -329,11 +324,7 @@ fn containing(text: &str) -> String {
 }
 
 /// Reads a key and keeps others from changing it until the transaction ends.
-pub(super) async fn lock(
-    tx: &mut Tx,
-    id: KeyId,
-    project: ProjectId,
-) -> Result<Option<Key>, DbError> {
+pub(super) async fn lock(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
     on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql)
         .bind(id)
         .bind(project)
@@ -406,12 +397,7 @@ pub(super) async fn admit_creation(
 }
 
 /// Counts a creation, for good: deleting the key doesn't take it back.
-pub(super) async fn add_creation(
-    tx: &mut Tx,
-    user: UserId,
-    key: KeyId,
-    at: Timestamp,
-) -> Result<(), DbError> {
+pub(super) async fn add_creation(tx: &mut Tx, user: UserId, key: KeyId, at: Timestamp) -> Result<(), DbError> {
     on!(tx.conn(), ADD_CREATION, |c, sql| sqlx::query(sql)
         .bind(user)
         .bind(key)
@@ -437,9 +423,7 @@ pub async fn prune_creations(tx: &mut Tx, limit: Timestamp) -> Result<(), DbErro
 pub(super) async fn write_last_uses(tx: &mut Tx, used: &[LastUse]) -> Result<(), DbError> {
     let rows: Vec<_> = used
         .iter()
-        .map(
-            |u| json!({ "key": u.key, "secret": u.secret, "at": u.at, "micros": u.at.as_micros() }),
-        )
+        .map(|u| json!({ "key": u.key, "secret": u.secret, "at": u.at, "micros": u.at.as_micros() }))
         .collect();
     for statement in [USED_KEYS, USED_SECRETS] {
         on!(tx.conn(), statement, |c, sql| sqlx::query(sql)

@@ -37,10 +37,7 @@ pub struct Answer {
 /// The storage.
 pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question) -> Result<Answer, DbError> {
     let answer = answer(ctx, reach, question).await?;
-    ctx.metrics
-        .verifications
-        .with_label_values(&[answer.code.word()])
-        .inc();
+    ctx.metrics.verifications.with_label_values(&[answer.code.word()]).inc();
     Ok(answer)
 }
 

@@ -36,10 +36,7 @@ pub async fn create_personal(
 /// # Errors
 /// The storage.
 pub async fn ensure_system(ctx: &Ctx) -> Result<(), DbError> {
-    if store::system(ctx.db.reader().await?.conn())
-        .await?
-        .is_some()
-    {
+    if store::system(ctx.db.reader().await?.conn()).await?.is_some() {
         return Ok(());
     }
     let now = ctx.now();
@@ -51,16 +48,7 @@ pub async fn ensure_system(ctx: &Ctx) -> Result<(), DbError> {
         Err(error) if error.is_unique() => return Ok(()),
         Err(error) => return Err(error),
     }
-    announce(
-        &mut tx,
-        ctx,
-        &By::system("start", ctx),
-        id,
-        "system",
-        "system",
-        now,
-    )
-    .await?;
+    announce(&mut tx, ctx, &By::system("start", ctx), id, "system", "system", now).await?;
     tx.commit().await
 }
 

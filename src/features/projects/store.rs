@@ -66,9 +66,7 @@ pub(super) async fn add_member(
 /// # Errors
 /// The storage.
 pub async fn system(conn: Conn<'_>) -> Result<Option<ProjectId>, DbError> {
-    on!(conn, SYSTEM, |c, sql| sqlx::query_scalar(sql)
-        .fetch_optional(c)
-        .await)
+    on!(conn, SYSTEM, |c, sql| sqlx::query_scalar(sql).fetch_optional(c).await)
 }
 
 /// A person's own project.
@@ -86,11 +84,7 @@ pub async fn personal(conn: Conn<'_>, user: UserId) -> Result<Option<ProjectId>,
 ///
 /// # Errors
 /// The storage.
-pub async fn role(
-    conn: Conn<'_>,
-    project: ProjectId,
-    user: UserId,
-) -> Result<Option<Option<Role>>, DbError> {
+pub async fn role(conn: Conn<'_>, project: ProjectId, user: UserId) -> Result<Option<Option<Role>>, DbError> {
     let row: Option<(ProjectId, Option<String>)> = on!(conn, ROLE, |c, sql| sqlx::query_as(sql)
         .bind(project)
         .bind(user)
@@ -104,10 +98,7 @@ pub async fn role(
 /// # Errors
 /// The storage.
 pub async fn roles(conn: Conn<'_>, user: UserId) -> Result<Vec<(ProjectId, Role)>, DbError> {
-    let rows: Vec<(ProjectId, String)> = on!(conn, ROLES, |c, sql| sqlx::query_as(sql)
-        .bind(user)
-        .fetch_all(c)
-        .await)?;
+    let rows: Vec<(ProjectId, String)> = on!(conn, ROLES, |c, sql| sqlx::query_as(sql).bind(user).fetch_all(c).await)?;
     Ok(rows
         .into_iter()
         .filter_map(|(id, role)| Role::from_word(&role).map(|role| (id, role)))

@@ -62,9 +62,7 @@ pub(super) async fn random(
     let max = ctx.config.keys.max_random_bytes;
     let Path(text) = length.unwrap_or_else(|_| Path(String::new()));
     let length = rules::length(&text, max).map_err(|error| match error {
-        LengthError::Invalid => {
-            Problem::bad_request("invalid_length", "Length must be an integer of at least 1.")
-        }
+        LengthError::Invalid => Problem::bad_request("invalid_length", "Length must be an integer of at least 1."),
         LengthError::TooLarge => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "length_too_large",

@@ -20,9 +20,7 @@ pub struct Scope(String);
 
 /// The text isn't a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "expected 2 to 8 parts of a-z, 0-9, _, . or - joined by : such as orders:read; * may be the last part"
-)]
+#[error("expected 2 to 8 parts of a-z, 0-9, _, . or - joined by : such as orders:read; * may be the last part")]
 pub struct NotAScope;
 
 impl Scope {
@@ -45,9 +43,7 @@ impl Scope {
 pub fn covers(held: &str, wanted: &str) -> bool {
     match held.strip_suffix('*') {
         // The colon stays, so that `a:*` doesn't cover `ab:c`.
-        Some(stem) => wanted
-            .strip_prefix(stem)
-            .is_some_and(|rest| !rest.is_empty()),
+        Some(stem) => wanted.strip_prefix(stem).is_some_and(|rest| !rest.is_empty()),
         None => held == wanted,
     }
 }
@@ -90,9 +86,7 @@ impl Serialize for Scope {
 
 impl<'de> Deserialize<'de> for Scope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -103,9 +97,7 @@ impl utoipa::PartialSchema for Scope {
             .description(Some(
                 "2 to 8 parts of `[a-z0-9_.-]+` joined by `:`; `*` may be the last part.",
             ))
-            .pattern(Some(
-                "^[a-z0-9_.-]+(:[a-z0-9_.-]+){0,6}:([a-z0-9_.-]+|\\*)$",
-            ))
+            .pattern(Some("^[a-z0-9_.-]+(:[a-z0-9_.-]+){0,6}:([a-z0-9_.-]+|\\*)$"))
             .max_length(Some(MAX_LENGTH))
             .examples(["orders:read"])
             .into()
@@ -164,13 +156,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_rule() {
-        for good in [
-            "a:b",
-            "orders:read",
-            "a.b-c_1:*",
-            "1:2:3:4:5:6:7:8",
-            "keyward:*",
-        ] {
+        for good in ["a:b", "orders:read", "a.b-c_1:*", "1:2:3:4:5:6:7:8", "keyward:*"] {
             assert!(good.parse::<Scope>().is_ok(), "{good}");
         }
         for bad in [

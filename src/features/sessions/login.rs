@@ -105,9 +105,7 @@ async fn begin(
     now: Timestamp,
 ) -> Result<LoggedIn, DbError> {
     let token = token::generate(&*ctx.rng);
-    let expires_at = now
-        .saturating_add(ctx.config.auth.session_ttl)
-        .min(Timestamp::FAR);
+    let expires_at = now.saturating_add(ctx.config.auth.session_ttl).min(Timestamp::FAR);
     let session = store::NewSession {
         id: SessionId::generate(now, &*ctx.rng),
         user: person.id,

@@ -112,11 +112,7 @@ pub(super) struct Failures {
     pub succeeded_at: Option<Timestamp>,
 }
 
-pub(super) async fn insert(
-    tx: &mut Tx,
-    session: &NewSession<'_>,
-    keep: i64,
-) -> Result<(), DbError> {
+pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> Result<(), DbError> {
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(session.id)
         .bind(session.user)
@@ -140,11 +136,7 @@ pub(super) async fn insert(
 ///
 /// # Errors
 /// The storage.
-pub async fn live(
-    conn: Conn<'_>,
-    token_hash: &[u8],
-    now: Timestamp,
-) -> Result<Option<LiveSession>, DbError> {
+pub async fn live(conn: Conn<'_>, token_hash: &[u8], now: Timestamp) -> Result<Option<LiveSession>, DbError> {
     on!(conn, LIVE, |c, sql| sqlx::query_as(sql)
         .bind(token_hash)
         .bind(now)
@@ -181,11 +173,7 @@ pub(super) async fn end(tx: &mut Tx, id: SessionId, user: UserId) -> Result<bool
     Ok(rows == 1)
 }
 
-pub(super) async fn end_by_token(
-    tx: &mut Tx,
-    token_hash: &[u8],
-    user: UserId,
-) -> Result<(), DbError> {
+pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -> Result<(), DbError> {
     on!(tx.conn(), END_BY_TOKEN, |c, sql| sqlx::query(sql)
         .bind(token_hash)
         .bind(user)
@@ -209,11 +197,7 @@ pub async fn end_others(tx: &mut Tx, user: UserId, kept: &[u8]) -> Result<(), Db
 
 /// Holds a person's row until the transaction ends; `false` if they were disabled, or their password changed, since it was
 /// checked.
-pub(super) async fn lock_user(
-    tx: &mut Tx,
-    user: UserId,
-    password_hash: &str,
-) -> Result<bool, DbError> {
+pub(super) async fn lock_user(tx: &mut Tx, user: UserId, password_hash: &str) -> Result<bool, DbError> {
     let rows = on!(tx.conn(), LOCK_USER, |c, sql| sqlx::query(sql)
         .bind(user)
         .bind(password_hash)
@@ -268,12 +252,7 @@ pub(super) async fn count_failure(
         .await)
 }
 
-pub(super) async fn block(
-    tx: &mut Tx,
-    account: &[u8],
-    address: &str,
-    until: Timestamp,
-) -> Result<(), DbError> {
+pub(super) async fn block(tx: &mut Tx, account: &[u8], address: &str, until: Timestamp) -> Result<(), DbError> {
     on!(tx.conn(), BLOCK, |c, sql| sqlx::query(sql)
         .bind(account)
         .bind(address)
@@ -284,11 +263,7 @@ pub(super) async fn block(
 }
 
 /// Forgets the failures from this address, and remembers it as a usual one.
-pub(super) async fn succeeded(
-    tx: &mut Tx,
-    account: &Account,
-    now: Timestamp,
-) -> Result<(), DbError> {
+pub(super) async fn succeeded(tx: &mut Tx, account: &Account, now: Timestamp) -> Result<(), DbError> {
     on!(tx.conn(), SUCCEEDED, |c, sql| sqlx::query(sql)
         .bind(&account.hash)
         .bind(&account.address)

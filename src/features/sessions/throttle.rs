@@ -52,9 +52,7 @@ impl Account {
 
 /// The delay that the latest failure causes; it doubles with each.
 fn delay(failures: i64, free: u32, longest: Duration) -> Option<Duration> {
-    let over = u32::try_from(failures)
-        .unwrap_or(u32::MAX)
-        .checked_sub(free)?;
+    let over = u32::try_from(failures).unwrap_or(u32::MAX).checked_sub(free)?;
     Some(Duration::from_secs(1 << over.min(20)).min(longest))
 }
 
@@ -71,19 +69,15 @@ pub async fn blocked(ctx: &Ctx, account: &Account) -> Result<Option<u64>, DbErro
 ///
 /// # Errors
 /// The storage.
-pub async fn blocked_in(
-    tx: &mut Tx,
-    account: &Account,
-    now: Timestamp,
-) -> Result<Option<u64>, DbError> {
+pub async fn blocked_in(tx: &mut Tx, account: &Account, now: Timestamp) -> Result<Option<u64>, DbError> {
     let rows = store::failures(tx.conn(), account).await?;
     Ok(wait(&rows, now))
 }
 
 fn wait(rows: &[store::Failures], now: Timestamp) -> Option<u64> {
-    let is_usual = rows.iter().any(|row| {
-        !row.address.is_empty() && row.succeeded_at.is_some_and(|at| now.since(at) < USUAL)
-    });
+    let is_usual = rows
+        .iter()
+        .any(|row| !row.address.is_empty() && row.succeeded_at.is_some_and(|at| now.since(at) < USUAL));
     rows.iter()
         .filter(|row| !(row.address.is_empty() && is_usual))
         .filter_map(|row| row.blocked_until)
@@ -117,43 +111,30 @@ mod tests {
     #[test]
     fn delays_grow_and_stop_growing() {
         let seconds = |failures| delay(failures, FREE_HERE, LONGEST_HERE).map(|d| d.as_secs());
-        assert_eq!(
-            [4, 5, 6, 7, 8].map(seconds),
-            [None, Some(1), Some(2), Some(4), Some(8)]
-        );
+        assert_eq!([4, 5, 6, 7, 8].map(seconds), [None, Some(1), Some(2), Some(4), Some(8)]);
         assert_eq!(seconds(1_000_000_000_000), Some(900));
     }
 
     #[test]
     fn a_usual_address_is_spared_from_what_others_do() {
         let now = Timestamp::EPOCH.saturating_add(USUAL);
-        let row =
-            |address: &str, blocked: Option<u64>, succeeded: Option<Timestamp>| store::Failures {
-                address: address.to_owned(),
-                blocked_until: blocked.map(|s| now.saturating_add(Duration::from_secs(s))),
-                succeeded_at: succeeded,
-            };
+        let row = |address: &str, blocked: Option<u64>, succeeded: Option<Timestamp>| store::Failures {
+            address: address.to_owned(),
+            blocked_until: blocked.map(|s| now.saturating_add(Duration::from_secs(s))),
+            succeeded_at: succeeded,
+        };
         assert_eq!(wait(&[row("", Some(9), None)], now), Some(9));
         assert_eq!(
-            wait(
-                &[row("", Some(9), None), row("192.0.2.1", None, Some(now))],
-                now
-            ),
+            wait(&[row("", Some(9), None), row("192.0.2.1", None, Some(now))], now),
             None
         );
         assert_eq!(
-            wait(
-                &[row("", Some(9), None), row("192.0.2.1", Some(3), Some(now))],
-                now
-            ),
+            wait(&[row("", Some(9), None), row("192.0.2.1", Some(3), Some(now))], now),
             Some(3)
         );
         assert_eq!(
             wait(
-                &[
-                    row("", Some(9), None),
-                    row("192.0.2.1", None, Some(Timestamp::EPOCH))
-                ],
+                &[row("", Some(9), None), row("192.0.2.1", None, Some(Timestamp::EPOCH))],
                 now
             ),
             Some(9)

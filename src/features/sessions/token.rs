@@ -21,8 +21,7 @@ pub fn generate(rng: &dyn Rng) -> Secret {
 /// Whether a text has a token's form: the prefix and 43 characters.
 #[must_use]
 pub fn is_token(text: &str) -> bool {
-    text.strip_prefix(PREFIX)
-        .is_some_and(|rest| rest.len() == 43)
+    text.strip_prefix(PREFIX).is_some_and(|rest| rest.len() == 43)
 }
 
 /// What the storage knows a token by.

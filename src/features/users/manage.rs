@@ -28,15 +28,7 @@ pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
         }
         return Ok(());
     }
-    match register(
-        ctx,
-        &By::system("start", ctx),
-        &admin.username,
-        &admin.password,
-        true,
-    )
-    .await
-    {
+    match register(ctx, &By::system("start", ctx), &admin.username, &admin.password, true).await {
         Ok(user) => {
             tracing::info!(user = %user.id, "made the administrator");
             Ok(())
@@ -51,11 +43,7 @@ pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
 ///
 /// # Errors
 /// The storage.
-pub async fn list(
-    ctx: &Ctx,
-    after: Option<Cursor<UserId>>,
-    limit: Limit,
-) -> Result<Page<ListedUser>, DbError> {
+pub async fn list(ctx: &Ctx, after: Option<Cursor<UserId>>, limit: Limit) -> Result<Page<ListedUser>, DbError> {
     let after = after.unwrap_or(Cursor {
         at: Timestamp::FAR,
         id: UserId::from_bits(u128::MAX),

@@ -80,9 +80,7 @@ pub async fn change(
     let now = ctx.now();
     let mut tx = ctx.db.begin().await?;
     let changed = match (&new_hash, &old_hash) {
-        (Some(new), Some(old)) => {
-            store::set_password_hash(&mut tx, person.user, new, old, now).await?
-        }
+        (Some(new), Some(old)) => store::set_password_hash(&mut tx, person.user, new, old, now).await?,
         _ => false,
     };
     if changed {
@@ -97,11 +95,7 @@ pub async fn change(
         resource_type: "user",
         resource_id: Some(person.user.to_string()),
         project: None,
-        outcome: if changed {
-            Outcome::Success
-        } else {
-            Outcome::Denied
-        },
+        outcome: if changed { Outcome::Success } else { Outcome::Denied },
         changes: None,
     };
     audit::append(&mut tx, ctx, entry).await?;

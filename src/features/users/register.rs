@@ -86,9 +86,7 @@ pub async fn register(
         resource_id: Some(user.id.to_string()),
         project: Some(project),
         outcome: Outcome::Success,
-        changes: Some(
-            json!({ "after": { "id": user.id, "username": user.username, "is_admin": is_admin } }),
-        ),
+        changes: Some(json!({ "after": { "id": user.id, "username": user.username, "is_admin": is_admin } })),
     };
     audit::append(&mut tx, ctx, entry).await?;
     tx.commit().await?;

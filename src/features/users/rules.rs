@@ -63,8 +63,7 @@ pub fn normalised(password: &Secret) -> Option<Secret> {
 /// # Errors
 /// Its length.
 pub fn new_password(field: &'static str, password: &Secret) -> Result<Secret, Invalid> {
-    normalised(password)
-        .ok_or_else(|| Invalid::field(field, "password_length", "must be 8 to 256 characters"))
+    normalised(password).ok_or_else(|| Invalid::field(field, "password_length", "must be 8 to 256 characters"))
 }
 
 /// Whether a password is one that attackers try first: the whole of it is in zxcvbn's list of common passwords (also with
@@ -108,16 +107,7 @@ mod tests {
             assert!(Username::parse(good).is_ok(), "{good}");
         }
         let longer = "x".repeat(65);
-        for bad in [
-            "",
-            "ab",
-            longer.as_str(),
-            "a b",
-            "ada\n",
-            "adä",
-            "a/b/c",
-            "a@b.c",
-        ] {
+        for bad in ["", "ab", longer.as_str(), "a b", "ada\n", "adä", "a/b/c", "a@b.c"] {
             assert!(Username::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Username::parse("AdA").unwrap().folded(), "ada");
@@ -131,10 +121,7 @@ mod tests {
         assert!(normalised(&secret(&"ä".repeat(257))).is_none());
         assert!(normalised(&secret(&"x".repeat(1_000_000))).is_none());
         // A ligature is its letters, a full-width digit the digit.
-        assert_eq!(
-            normalised(&secret("ﬁne１２３４５")).unwrap().expose(),
-            "fine12345"
-        );
+        assert_eq!(normalised(&secret("ﬁne１２３４５")).unwrap().expose(), "fine12345");
     }
 
     #[test]

@@ -83,10 +83,7 @@ pub(super) async fn insert(
 ///
 /// # Errors
 /// The storage.
-pub async fn credentials(
-    conn: Conn<'_>,
-    username: &Username,
-) -> Result<Option<Credentials>, DbError> {
+pub async fn credentials(conn: Conn<'_>, username: &Username) -> Result<Option<Credentials>, DbError> {
     on!(conn, CREDENTIALS, |c, sql| sqlx::query_as(sql)
         .bind(username.folded())
         .fetch_optional(c)
@@ -135,11 +132,7 @@ pub(super) async fn set_password_hash(
 ///
 /// # Errors
 /// The storage.
-pub async fn list(
-    conn: Conn<'_>,
-    after: &Cursor<UserId>,
-    limit: Limit,
-) -> Result<Vec<ListedUser>, DbError> {
+pub async fn list(conn: Conn<'_>, after: &Cursor<UserId>, limit: Limit) -> Result<Vec<ListedUser>, DbError> {
     on!(conn, LIST, |c, sql| sqlx::query_as(sql)
         .bind(after.at)
         .bind(after.id)
@@ -153,7 +146,5 @@ pub async fn list(
 /// # Errors
 /// The storage.
 pub async fn count_admins(conn: Conn<'_>) -> Result<i64, DbError> {
-    on!(conn, COUNT_ADMINS, |c, sql| sqlx::query_scalar(sql)
-        .fetch_one(c)
-        .await)
+    on!(conn, COUNT_ADMINS, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)
 }

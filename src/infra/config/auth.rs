@@ -53,14 +53,10 @@ impl AuthConfig {
         let admin = match (loaded.text("admin_username"), loaded.text("admin_password")) {
             ("", "") => None,
             ("", _) => {
-                return Err(ConfigError::Together(
-                    "admin_password is set, but admin_username isn't",
-                ));
+                return Err(ConfigError::Together("admin_password is set, but admin_username isn't"));
             }
             (_, "") => {
-                return Err(ConfigError::Together(
-                    "admin_username is set, but admin_password isn't",
-                ));
+                return Err(ConfigError::Together("admin_username is set, but admin_password isn't"));
             }
             (username, password) => Some(AdminAccount {
                 username: username.to_owned(),
@@ -75,12 +71,10 @@ impl AuthConfig {
             registration,
             admin,
             session_ttl,
-            sessions_per_user: i64::try_from(loaded.number("sessions_per_user", 1..=10_000)?)
-                .unwrap_or(10_000),
+            sessions_per_user: i64::try_from(loaded.number("sessions_per_user", 1..=10_000)?).unwrap_or(10_000),
             auth_rate_per_minute: rate(loaded, "auth_rate_per_minute")?,
             ip_rate_per_minute: rate(loaded, "ip_rate_per_minute")?,
-            hash_parallelism: usize::try_from(loaded.number("password_hash_parallelism", 0..=256)?)
-                .unwrap_or(256),
+            hash_parallelism: usize::try_from(loaded.number("password_hash_parallelism", 0..=256)?).unwrap_or(256),
         })
     }
 }

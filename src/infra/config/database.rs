@@ -35,11 +35,8 @@ impl DatabaseConfig {
     pub(super) fn parse(loaded: &Loaded) -> Result<Self, ConfigError> {
         Ok(Self {
             url: parse_url(loaded)?,
-            max_connections: u32::try_from(loaded.number("database_max_connections", 1..=1000)?)
-                .unwrap_or(1000),
-            acquire_timeout: loaded
-                .duration("database_acquire_timeout")?
-                .max(Duration::from_secs(1)),
+            max_connections: u32::try_from(loaded.number("database_max_connections", 1..=1000)?).unwrap_or(1000),
+            acquire_timeout: loaded.duration("database_acquire_timeout")?.max(Duration::from_secs(1)),
             start_timeout: loaded.duration("database_start_timeout")?,
             migrate_on_start: loaded.parse("migrate_on_start", "true or false")?,
         })
@@ -52,30 +49,21 @@ fn parse_url(loaded: &Loaded) -> Result<DatabaseUrl, ConfigError> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         return Ok(DatabaseUrl::Postgres(Secret::new(text.to_owned())));
     }
-    let path = text
-        .strip_prefix("sqlite://")
-        .or_else(|| text.strip_prefix("sqlite:"));
+    let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
     match path {
         Some(path) if path.contains(":memory:") => Err(loaded.invalid(
             key,
             "a database in memory would lose every acknowledged key; name a file",
         )),
-        Some(path) if path.contains('?') => {
-            Err(loaded.invalid(key, "SQLite takes no parameters here; name a file"))
-        }
+        Some(path) if path.contains('?') => Err(loaded.invalid(key, "SQLite takes no parameters here; name a file")),
         Some(path) if !path.is_empty() => Ok(DatabaseUrl::Sqlite(PathBuf::from(path))),
-        _ => Err(loaded.invalid(
-            key,
-            "expected sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE",
-        )),
+        _ => Err(loaded.invalid(key, "expected sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
     }
 }
 
 /// The URL with its password, and its parameters, which may hold one, replaced.
 pub(super) fn without_password(url: &str) -> String {
-    let (url, parameters) = url
-        .split_once('?')
-        .map_or((url, ""), |(url, _)| (url, "?[secret]"));
+    let (url, parameters) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?[secret]"));
     let Some((scheme, rest)) = url.split_once("://") else {
         return format!("{url}{parameters}");
     };
@@ -102,10 +90,7 @@ mod tests {
                 "postgres://u:[secret]@h/d?[secret]",
             ),
             ("postgres://u@h/d", "postgres://u@h/d"),
-            (
-                "postgres:///d?host=/tmp&password=p",
-                "postgres:///d?[secret]",
-            ),
+            ("postgres:///d?host=/tmp&password=p", "postgres:///d?[secret]"),
             ("sqlite://keyward.db", "sqlite://keyward.db"),
         ] {
             assert_eq!(without_password(url), shown);

@@ -23,8 +23,7 @@ impl KeysConfig {
             return Err(loaded.invalid("key_prefix", PREFIX_RULE));
         }
         Ok(Self {
-            per_user_per_day: u32::try_from(loaded.number("keys_per_user_per_day", 0..=1_000_000)?)
-                .unwrap_or(u32::MAX),
+            per_user_per_day: u32::try_from(loaded.number("keys_per_user_per_day", 0..=1_000_000)?).unwrap_or(u32::MAX),
             prefix,
             max_random_bytes: loaded.number("max_key_size", 1..=MAX_RANDOM_BYTES)?,
         })
@@ -32,7 +31,8 @@ impl KeysConfig {
 }
 
 /// The rule of [`is_prefix`], for people.
-pub const PREFIX_RULE: &str = "expected parts of a lower-case letter and up to 15 more letters or digits, joined by _, 64 characters at most";
+pub const PREFIX_RULE: &str =
+    "expected parts of a lower-case letter and up to 15 more letters or digits, joined by _, 64 characters at most";
 
 /// Whether keys may begin with this: `[a-z][a-z0-9]{0,15}` parts joined by `_`, 64 characters at most.
 #[must_use]
@@ -41,9 +41,7 @@ pub fn is_prefix(prefix: &str) -> bool {
         && prefix.split('_').all(|part| {
             part.len() <= 16
                 && part.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         })
 }
 

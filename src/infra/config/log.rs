@@ -27,8 +27,12 @@ pub struct LogConfig {
 impl LogConfig {
     pub(super) fn parse(loaded: &Loaded) -> Result<Self, ConfigError> {
         let filter = loaded.text("log").to_owned();
-        EnvFilter::try_new(&filter)
-            .map_err(|_| loaded.invalid("log", "expected a level (error, warn, info, debug, trace) or directives such as info,keyward=debug"))?;
+        EnvFilter::try_new(&filter).map_err(|_| {
+            loaded.invalid(
+                "log",
+                "expected a level (error, warn, info, debug, trace) or directives such as info,keyward=debug",
+            )
+        })?;
         let format = match loaded.text("log_format") {
             "pretty" => LogFormat::Pretty,
             "json" => LogFormat::Json,

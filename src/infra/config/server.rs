@@ -41,10 +41,7 @@ impl ServerConfig {
         };
         Ok(Self {
             address: SocketAddr::new(host, loaded.parse("port", "a port from 0 to 65535")?),
-            metrics_address: SocketAddr::new(
-                metrics_host,
-                loaded.parse("metrics_port", "a port from 0 to 65535")?,
-            ),
+            metrics_address: SocketAddr::new(metrics_host, loaded.parse("metrics_port", "a port from 0 to 65535")?),
             max_connections: count(loaded, "max_connections")?,
             max_in_flight: count(loaded, "max_in_flight")?,
             request_timeout: positive(loaded, "request_timeout")?,
@@ -75,17 +72,13 @@ fn positive(loaded: &Loaded, key: &'static str) -> Result<Duration, ConfigError>
 /// An origin is a scheme and an authority, without a path (RFC 6454, section 6.2); a wildcard would hand every page on the
 /// web the caller's session.
 fn origins(loaded: &Loaded) -> Result<Vec<String>, ConfigError> {
-    let origins: Vec<String> =
-        loaded.list("cors_origins", "origins such as https://example.com")?;
+    let origins: Vec<String> = loaded.list("cors_origins", "origins such as https://example.com")?;
     let well_formed = |origin: &String| {
         origin
             .strip_prefix("https://")
             .or_else(|| origin.strip_prefix("http://"))
             .is_some_and(|rest| {
-                !rest.is_empty()
-                    && rest
-                        .bytes()
-                        .all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b))
+                !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b))
             })
     };
     if origins.iter().all(well_formed) {

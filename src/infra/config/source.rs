@@ -120,17 +120,14 @@ impl Loaded {
         for (key, value) in flags {
             if let Some(setting) = SETTINGS.iter().find(|s| s.key == key) {
                 let flag = setting.flags.first().copied().unwrap_or(setting.key);
-                loaded
-                    .values
-                    .insert(setting.key, (value, Source::Flag(flag)));
+                loaded.values.insert(setting.key, (value, Source::Flag(flag)));
             }
         }
         Ok(loaded)
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError::Unreadable(path.to_owned(), e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable(path.to_owned(), e))?;
         let table: toml::Table = text
             .parse()
             // The parser's own message quotes the line, which may hold a secret.
@@ -218,11 +215,7 @@ impl Loaded {
     }
 
     /// Parses a value by its type's `FromStr`.
-    pub(super) fn parse<T: FromStr>(
-        &self,
-        key: &'static str,
-        expected: &str,
-    ) -> Result<T, ConfigError> {
+    pub(super) fn parse<T: FromStr>(&self, key: &'static str, expected: &str) -> Result<T, ConfigError> {
         self.text(key)
             .trim()
             .parse()
@@ -230,11 +223,7 @@ impl Loaded {
     }
 
     /// Parses a whole number within bounds.
-    pub(super) fn number(
-        &self,
-        key: &'static str,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Result<u64, ConfigError> {
+    pub(super) fn number(&self, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ConfigError> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let number: u64 = self.parse(key, &expected)?;
         if range.contains(&number) {
@@ -251,19 +240,15 @@ impl Loaded {
     }
 
     /// Parses a list separated by commas; empty entries don't count.
-    pub(super) fn list<T: FromStr>(
-        &self,
-        key: &'static str,
-        expected: &str,
-    ) -> Result<Vec<T>, ConfigError> {
+    pub(super) fn list<T: FromStr>(&self, key: &'static str, expected: &str) -> Result<Vec<T>, ConfigError> {
         self.text(key)
             .split(',')
             .map(str::trim)
             .filter(|entry| !entry.is_empty())
             .map(|entry| {
-                entry.parse().map_err(|_| {
-                    self.invalid(key, format!("expected {expected}, separated by commas"))
-                })
+                entry
+                    .parse()
+                    .map_err(|_| self.invalid(key, format!("expected {expected}, separated by commas")))
             })
             .collect()
     }
@@ -305,10 +290,7 @@ mod tests {
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-            .collect()
+        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -319,9 +301,8 @@ mod tests {
 
     #[test]
     fn each_place_overrides_the_one_before() {
-        let file = file(
-            "port = 1\nmetrics_port = 2\nsession_ttl = \"1h\"\ncors_origins = [\"https://a\", \"https://b\"]\n",
-        );
+        let file =
+            file("port = 1\nmetrics_port = 2\nsession_ttl = \"1h\"\ncors_origins = [\"https://a\", \"https://b\"]\n");
         let loaded = Loaded::load(
             Some(file.path()),
             env(&[
@@ -348,10 +329,7 @@ mod tests {
             ("127.0.0.1", Source::Default)
         );
         assert_eq!(loaded.text("cors_origins"), "https://a,https://b");
-        assert_eq!(
-            Config::parse(&loaded).unwrap().auth.session_ttl.as_secs(),
-            10_800
-        );
+        assert_eq!(Config::parse(&loaded).unwrap().auth.session_ttl.as_secs(), 10_800);
     }
 
     #[test]
@@ -364,9 +342,7 @@ mod tests {
             "unknown setting KEYWARD_PROT (environment variable); did you mean KEYWARD_PORT?"
         );
         let file = file("regstration = \"open\"\n");
-        let error = Loaded::load(Some(file.path()), [], [])
-            .unwrap_err()
-            .to_string();
+        let error = Loaded::load(Some(file.path()), [], []).unwrap_err().to_string();
         assert!(error.ends_with("did you mean registration?"), "{error}");
         assert!(Loaded::load(None, env(&[("KEYWARD_CONFIG", "x")]), []).is_ok());
     }
@@ -374,9 +350,7 @@ mod tests {
     #[test]
     fn errors_never_show_a_secret() {
         let file = file("admin_password = \"hunter2hunter2\n");
-        let error = Loaded::load(Some(file.path()), [], [])
-            .unwrap_err()
-            .to_string();
+        let error = Loaded::load(Some(file.path()), [], []).unwrap_err().to_string();
         assert!(!error.contains("hunter2"), "{error}");
         let loaded = Loaded::load(
             None,

@@ -19,12 +19,7 @@ pub struct Setting {
     pub help: &'static str,
 }
 
-const fn setting(
-    key: &'static str,
-    env: &'static str,
-    default: &'static str,
-    help: &'static str,
-) -> Setting {
+const fn setting(key: &'static str, env: &'static str, default: &'static str, help: &'static str) -> Setting {
     Setting {
         key,
         env,
@@ -62,10 +57,7 @@ const fn secret(setting: Setting) -> Setting {
 }
 
 const fn later(setting: Setting) -> Setting {
-    Setting {
-        later: true,
-        ..setting
-    }
+    Setting { later: true, ..setting }
 }
 
 /// All settings, in the order in which they are shown.
@@ -202,12 +194,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "That administrator's first password",
     )),
-    setting(
-        "session_ttl",
-        "KEYWARD_SESSION_TTL",
-        "12h",
-        "How long a log-in lasts",
-    ),
+    setting("session_ttl", "KEYWARD_SESSION_TTL", "12h", "How long a log-in lasts"),
     setting(
         "sessions_per_user",
         "KEYWARD_SESSIONS_PER_USER",
@@ -306,16 +293,8 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         let mut flags = std::collections::HashSet::new();
         for setting in SETTINGS {
-            assert!(
-                seen.insert(setting.key) && seen.insert(setting.env),
-                "{}",
-                setting.key
-            );
-            assert!(
-                setting.flags.iter().all(|flag| flags.insert(flag)),
-                "{}",
-                setting.key
-            );
+            assert!(seen.insert(setting.key) && seen.insert(setting.env), "{}", setting.key);
+            assert!(setting.flags.iter().all(|flag| flags.insert(flag)), "{}", setting.key);
             let expected = setting.key.to_uppercase();
             assert!(
                 setting.env == expected || setting.env == format!("KEYWARD_{expected}"),
@@ -335,14 +314,8 @@ mod tests {
                 "no line {line:?} in .env.example"
             );
         }
-        let assignment = |line: &'static str| {
-            line.trim_start_matches("# ")
-                .split_once('=')
-                .map(|(name, _)| name)
-        };
-        let is_name = |name: &&str| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
-        };
+        let assignment = |line: &'static str| line.trim_start_matches("# ").split_once('=').map(|(name, _)| name);
+        let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
         for name in example.lines().filter_map(assignment).filter(is_name) {
             assert!(
                 SETTINGS.iter().any(|s| s.env == name),

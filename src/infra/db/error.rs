@@ -31,12 +31,8 @@ impl From<sqlx::Error> for DbError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed => Self::Unavailable(error),
-            sqlx::Error::Database(database) if database.is_unique_violation() => {
-                Self::Unique(error)
-            }
-            sqlx::Error::Database(database) if is_temporary(&**database) => {
-                Self::Unavailable(error)
-            }
+            sqlx::Error::Database(database) if database.is_unique_violation() => Self::Unique(error),
+            sqlx::Error::Database(database) if is_temporary(&**database) => Self::Unavailable(error),
             _ => Self::Internal(error),
         }
     }
@@ -47,10 +43,7 @@ fn is_temporary(error: &dyn sqlx::error::DatabaseError) -> bool {
     let Some(code) = error.code() else {
         return false;
     };
-    if error
-        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-        .is_some()
-    {
+    if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
         // Classes: 08 connection, 25006 read-only (a standby), 40 rolled back, 53 resources, 57 operator (shutdown,
         // cancelled), 58 system. PostgreSQL documentation, appendix A.
         return matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || code == "25006";
@@ -88,14 +81,10 @@ pub enum StartError {
     )]
     Newer(i64),
     /// A migration has been edited after it was applied.
-    #[error(
-        "migration {0} was changed after it had been applied to this database: this binary doesn't belong to it"
-    )]
+    #[error("migration {0} was changed after it had been applied to this database: this binary doesn't belong to it")]
     Changed(i64),
     /// The schema is older, and migrating at start is off.
-    #[error(
-        "the database's schema is older than this binary: run `keyward migrate` (migrate_on_start is off)"
-    )]
+    #[error("the database's schema is older than this binary: run `keyward migrate` (migrate_on_start is off)")]
     Older,
     /// A migration failed; nothing of it has been kept.
     #[error("can't migrate the database: {0}")]

@@ -1,6 +1,7 @@
 //! Bringing a schema up to date. Migrations only add; see `migrations/README.md`.
 
 use sqlx::migrate::{AppliedMigration, Migrate as _, MigrateError, Migrator};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::{Db, StartError};
 
@@ -24,8 +25,23 @@ pub enum MigrationState {
 /// The schema is newer, a migration was edited, or one failed; then nothing of it has been kept.
 pub async fn migrate(db: &Db) -> Result<(), StartError> {
     match db {
-        // Takes an advisory lock for the length of the run.
-        Db::Postgres(pool) => POSTGRES.run(pool).await.map_err(explain),
+        // Takes an advisory lock of the session. A connection of its own: a failed run leaves the lock behind, which ends
+        // with the connection; and neither a long migration nor the wait for another replica's may time out.
+        Db::Postgres(pool) => {
+            let options = pool
+                .connect_options()
+                .as_ref()
+                .clone()
+                .options([("statement_timeout", "0")]);
+            let mut connection = options
+                .connect()
+                .await
+                .map_err(|error| StartError::Migration(error.to_string()))?;
+            let result = POSTGRES.run_direct(None, &mut connection, false).await.map_err(explain);
+            // Best effort: the server forgets a connection whose socket closes.
+            drop(connection.close().await);
+            result
+        }
         // SQLite has no advisory locks: one IMMEDIATE transaction around everything, in which each migration is a
         // savepoint, is the lock.
         Db::Sqlite(sqlite) => {
@@ -53,11 +69,7 @@ pub async fn state(db: &Db) -> Result<MigrationState, StartError> {
             let mut connection = pool.acquire().await.map_err(failed)?;
             (
                 &POSTGRES,
-                none_yet(
-                    connection
-                        .list_applied_migrations(&POSTGRES.table_name)
-                        .await,
-                )?,
+                none_yet(connection.list_applied_migrations(&POSTGRES.table_name).await)?,
             )
         }
         Db::Sqlite(sqlite) => {
@@ -100,13 +112,10 @@ pub async fn state(db: &Db) -> Result<MigrationState, StartError> {
 }
 
 /// A database without the migrations' table is a new one: nothing has been applied.
-fn none_yet(
-    listed: Result<Vec<AppliedMigration>, MigrateError>,
-) -> Result<Vec<AppliedMigration>, StartError> {
+fn none_yet(listed: Result<Vec<AppliedMigration>, MigrateError>) -> Result<Vec<AppliedMigration>, StartError> {
     match listed {
         Err(MigrateError::Execute(sqlx::Error::Database(error)))
-            if error.code().as_deref() == Some("42P01")
-                || error.message().starts_with("no such table") =>
+            if error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table") =>
         {
             Ok(Vec::new())
         }

@@ -14,8 +14,7 @@ mod types;
 use std::time::Duration;
 
 use sqlx::{
-    PgConnection, PgPool, PgTransaction, Postgres, Sqlite, SqliteConnection, SqliteTransaction,
-    pool::PoolConnection,
+    PgConnection, PgPool, PgTransaction, Postgres, Sqlite, SqliteConnection, SqliteTransaction, pool::PoolConnection,
 };
 
 pub use error::{DbError, StartError};
@@ -86,9 +85,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match self {
             Self::Postgres(pool) => Tx::Postgres(bounded(pool.begin()).await?),
-            Self::Sqlite(db) => {
-                Tx::Sqlite(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?)
-            }
+            Self::Sqlite(db) => Tx::Sqlite(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?),
         })
     }
 
@@ -196,9 +193,7 @@ impl Reader {
 }
 
 /// Runs an engine call under [`STATEMENT_TIMEOUT`].
-pub(crate) async fn bounded<T>(
-    call: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, DbError> {
+pub(crate) async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, DbError> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, call).await {
         Ok(result) => result.map_err(DbError::from),
         Err(_) => Err(DbError::Unavailable(sqlx::Error::PoolTimedOut)),

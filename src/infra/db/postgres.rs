@@ -82,8 +82,7 @@ async fn wait(options: &PgConnectOptions, patience: Duration) -> Result<(), Star
         Ok(result) => result,
         Err(_) => Err(StartError::NoAnswer {
             waited_seconds: patience.as_secs(),
-            cause: "the address doesn't accept connections, or the server is still starting"
-                .to_owned(),
+            cause: "the address doesn't accept connections, or the server is still starting".to_owned(),
         }),
     }
 }

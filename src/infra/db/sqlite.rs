@@ -40,8 +40,7 @@ impl SqliteDb {
             .connect_with(options.clone())
             .await
             .map_err(|error| failed(explain(&error)))?;
-        let readers = pool(config, config.max_connections)
-            .connect_lazy_with(options.pragma("query_only", "on"));
+        let readers = pool(config, config.max_connections).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })
     }
 

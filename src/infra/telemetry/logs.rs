@@ -7,15 +7,7 @@ use tracing_subscriber::EnvFilter;
 use crate::infra::config::{LogConfig, LogFormat};
 
 /// Crates whose finer levels print what passes through them, headers included. No setting raises them.
-const CAPPED: [&str; 7] = [
-    "h2",
-    "hyper",
-    "hyper_util",
-    "rustls",
-    "sqlx",
-    "tower_http",
-    "axum",
-];
+const CAPPED: [&str; 7] = ["h2", "hyper", "hyper_util", "rustls", "sqlx", "tower_http", "axum"];
 
 /// Where lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,20 +37,12 @@ pub fn init(config: &LogConfig, output: Output) {
         Output::Stdout => std::io::stdout().is_terminal(),
         Output::Stderr => std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // Fails only where a subscriber is set already, as in tests.
     drop(match config.format {
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
         LogFormat::Pretty => builder
-            .with_ansi(
-                terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-            )
+            .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
             .with_target(false)
             .try_init(),
     });

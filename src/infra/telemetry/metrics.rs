@@ -2,8 +2,8 @@
 //! codes, never ids or names).
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::infra::db::Db;
@@ -72,10 +72,7 @@ impl Metrics {
                 .buckets(LATENCY_BUCKETS.to_vec()),
                 &["method", "route"],
             )?,
-            http_in_flight: IntGauge::new(
-                "keyward_http_requests_in_flight",
-                "HTTP requests being worked on",
-            )?,
+            http_in_flight: IntGauge::new("keyward_http_requests_in_flight", "HTTP requests being worked on")?,
             http_shed: IntCounter::new(
                 "keyward_http_requests_shed_total",
                 "HTTP requests answered 503 because too many were being worked on",
@@ -93,21 +90,15 @@ impl Metrics {
                 &["code"],
             )?,
             random_key_size: Histogram::with_opts(
-                HistogramOpts::new(
-                    "keyward_random_key_size_bytes",
-                    "Sizes of the random keys given out",
-                )
-                .buckets(SIZE_BUCKETS.to_vec()),
+                HistogramOpts::new("keyward_random_key_size_bytes", "Sizes of the random keys given out")
+                    .buckets(SIZE_BUCKETS.to_vec()),
             )?,
             password_hashes_waiting: IntGauge::new(
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
             )?,
             database_connections: IntGaugeVec::new(
-                Opts::new(
-                    "keyward_database_connections",
-                    "Pooled database connections by state",
-                ),
+                Opts::new("keyward_database_connections", "Pooled database connections by state"),
                 &["state"],
             )?,
             database_connections_max: IntGauge::new(
@@ -122,10 +113,7 @@ impl Metrics {
 
     fn register(&self) -> Result<(), prometheus::Error> {
         let build = IntGaugeVec::new(
-            Opts::new(
-                "keyward_build_info",
-                "The version that is running; always 1",
-            ),
+            Opts::new("keyward_build_info", "The version that is running; always 1"),
             &["version"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -155,14 +143,11 @@ impl Metrics {
     pub fn render(&self, db: &Db, max_connections: u32) -> Result<Vec<u8>, prometheus::Error> {
         let (open, idle) = db.pool_size();
         let idle = i64::try_from(idle).unwrap_or(i64::MAX);
-        self.database_connections
-            .with_label_values(&["idle"])
-            .set(idle);
+        self.database_connections.with_label_values(&["idle"]).set(idle);
         self.database_connections
             .with_label_values(&["used"])
             .set((i64::from(open) - idle).max(0));
-        self.database_connections_max
-            .set(i64::from(max_connections));
+        self.database_connections_max.set(i64::from(max_connections));
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -63,20 +63,11 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {
-    let Some(text) = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-    else {
+    let Some(text) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
         return false;
     };
-    let essence = text
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 fn unsupported() -> Problem {
@@ -98,19 +89,14 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let path = error.path().to_string();
         problem(path, error.inner())
     })?;
-    deserializer
-        .end()
-        .map_err(|error| problem(".".to_owned(), &error))?;
+    deserializer.end().map_err(|error| problem(".".to_owned(), &error))?;
     Ok(value)
 }
 
 fn problem(path: String, error: &serde_json::Error) -> Problem {
     let place = format!("line {} column {}", error.line(), error.column());
     if !error.is_data() {
-        return Problem::bad_request(
-            "invalid_json",
-            format!("The body isn't valid JSON ({place})."),
-        );
+        return Problem::bad_request("invalid_json", format!("The body isn't valid JSON ({place})."));
     }
     let message = error.to_string();
     refusal(path, &message)
@@ -122,9 +108,7 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
     if message.starts_with("unknown field") {
         let name = quoted(message).unwrap_or_default();
         let name: String = name.chars().take(64).collect();
-        let expected = message
-            .rsplit_once(", expected ")
-            .map_or("", |(_, rest)| rest);
+        let expected = message.rsplit_once(", expected ").map_or("", |(_, rest)| rest);
         let expected = expected.split(" at line ").next().unwrap_or_default();
         let mut problem = Problem::from(Invalid::field(
             name.clone(),
@@ -142,12 +126,7 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
         return Invalid::field(quoted(message).unwrap_or(path), "required", "is required").into();
     }
     if message.starts_with("duplicate field") {
-        return Invalid::field(
-            quoted(message).unwrap_or(path),
-            "duplicate",
-            "is given more than once",
-        )
-        .into();
+        return Invalid::field(quoted(message).unwrap_or(path), "duplicate", "is given more than once").into();
     }
     let expected = message
         // The last one: what stands before it may be the client's.
@@ -225,10 +204,7 @@ mod tests {
             (&unknown["code"], &unknown["errors"][0]["field"]),
             (&"unknown_field".into(), &"nmae".into())
         );
-        assert!(
-            unknown["detail"].as_str().unwrap().contains("`name`"),
-            "{unknown}"
-        );
+        assert!(unknown["detail"].as_str().unwrap().contains("`name`"), "{unknown}");
         let wrong = answer(r#"{"inner": {"name": 42}}"#);
         assert_eq!(
             (&wrong["code"], &wrong["errors"][0]["field"]),
@@ -240,14 +216,7 @@ mod tests {
             answer(r#"{"name": "a", "name": "b"}"#)["errors"][0]["code"],
             "duplicate"
         );
-        for text in [
-            "",
-            "{",
-            "{}x",
-            "\u{feff}{}",
-            "{\"name\": NaN}",
-            "{'name': 1}",
-        ] {
+        for text in ["", "{", "{}x", "\u{feff}{}", "{\"name\": NaN}", "{'name': 1}"] {
             assert_eq!(answer(text)["code"], "invalid_json", "{text}");
         }
         assert_eq!(answer("[]")["errors"][0]["field"], "body");

@@ -22,14 +22,14 @@ impl<Id: FromStr> PageQuery<Id> {
     pub fn read(limit: Option<u64>, cursor: Option<&str>) -> Result<Self, Invalid> {
         let limit = match limit {
             None => Limit::default(),
-            Some(rows) => Limit::new(rows)
-                .ok_or_else(|| Invalid::field("limit", "invalid_value", "must be 1 to 200"))?,
+            Some(rows) => {
+                Limit::new(rows).ok_or_else(|| Invalid::field("limit", "invalid_value", "must be 1 to 200"))?
+            }
         };
         let after = cursor
             .map(|text| {
-                text.parse().map_err(|_| {
-                    Invalid::field("cursor", "invalid_cursor", "isn't a cursor of this list")
-                })
+                text.parse()
+                    .map_err(|_| Invalid::field("cursor", "invalid_cursor", "isn't a cursor of this list"))
             })
             .transpose()?;
         Ok(Self { limit, after })

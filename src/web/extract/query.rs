@@ -24,8 +24,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         let deserializer = serde_html_form::Deserializer::from_bytes(text.as_bytes());
         serde_path_to_error::deserialize(deserializer)
             .map(Self)
-            .map_err(|error| {
-                super::json::refusal(error.path().to_string(), &error.inner().to_string())
-            })
+            .map_err(|error| super::json::refusal(error.path().to_string(), &error.inner().to_string()))
     }
 }

@@ -52,11 +52,8 @@ pub async fn admission(
     }
     let Ok(_slot) = slots.try_acquire() else {
         ctx.metrics.http_shed.inc();
-        return Problem::unavailable(
-            "overloaded",
-            "Too many requests are being worked on. Try again later.",
-        )
-        .into_response();
+        return Problem::unavailable("overloaded", "Too many requests are being worked on. Try again later.")
+            .into_response();
     };
     rate::by_address("address", &ctx.limits.all, client.ip, request, next).await
 }

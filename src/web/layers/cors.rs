@@ -24,9 +24,7 @@ pub fn cors(origins: &[String]) -> Option<CorsLayer> {
     ];
     let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::list(
-            origins
-                .iter()
-                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+            origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()),
         ))
         .allow_methods([
             Method::GET,

@@ -28,11 +28,7 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     request.extensions_mut().insert(client.clone());
 
-    let span = tracing::info_span!(
-        "request",
-        request_id = client.id,
-        trace_id = client.trace_id.as_deref()
-    );
+    let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
     async {
         let in_flight = InFlight::enter(&ctx);
         let mut response = answer(request, next, ctx.config.server.request_timeout).await;
@@ -84,19 +80,11 @@ fn finish(response: &mut Response, client: &RequestContext, route: &str) {
     if let Ok(id) = HeaderValue::from_str(&client.id) {
         headers.insert("x-request-id", id);
     }
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     let absent = |headers: &mut axum::http::HeaderMap, name: HeaderName, value: &'static str| {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
     absent(headers, header::CACHE_CONTROL, "no-store");
     absent(
@@ -106,14 +94,7 @@ fn finish(response: &mut Response, client: &RequestContext, route: &str) {
     );
 }
 
-fn record(
-    ctx: &Ctx,
-    method: &Method,
-    route: &str,
-    client: &RequestContext,
-    response: &Response,
-    took: Duration,
-) {
+fn record(ctx: &Ctx, method: &Method, route: &str, client: &RequestContext, response: &Response, took: Duration) {
     let method = bounded(method);
     let status = response.status();
     ctx.metrics

@@ -66,23 +66,11 @@ impl App {
     /// Logs somebody in.
     pub async fn login(&self, username: &str, password: &str) -> Session {
         let body = json!({"username": username, "password": password});
-        let token = self
-            .post("/login")
-            .json(&body)
-            .send()
-            .await
-            .expect(200)
-            .json()["token"]
+        let token = self.post("/login").json(&body).send().await.expect(200).json()["token"]
             .as_str()
             .unwrap()
             .to_owned();
-        let me = self
-            .get("/v1/users/me")
-            .token(&token)
-            .send()
-            .await
-            .expect(200)
-            .json();
+        let me = self.get("/v1/users/me").token(&token).send().await.expect(200).json();
         Session {
             token,
             username: username.to_owned(),
@@ -138,11 +126,7 @@ impl Call {
 
     /// A body as it stands, declared as JSON.
     pub fn raw(self, body: impl Into<Vec<u8>>) -> Self {
-        Self(
-            self.0
-                .header("content-type", "application/json")
-                .body(body.into()),
-        )
+        Self(self.0.header("content-type", "application/json").body(body.into()))
     }
 
     pub async fn send(self) -> Answer {
@@ -169,8 +153,7 @@ impl Answer {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.bytes)
-            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     /// A header's text; empty where it is missing.

@@ -95,10 +95,7 @@ pub fn settings(url: &str, overrides: &[(&str, &str)]) -> Config {
         ("KEYWARD_METRICS_PORT".to_owned(), "0".to_owned()),
         ("KEYWARD_AUTH_RATE_PER_MINUTE".to_owned(), "0".to_owned()),
         ("KEYWARD_DRAIN_DELAY".to_owned(), "0".to_owned()),
-        (
-            "KEYWARD_DATABASE_MAX_CONNECTIONS".to_owned(),
-            "6".to_owned(),
-        ),
+        ("KEYWARD_DATABASE_MAX_CONNECTIONS".to_owned(), "6".to_owned()),
     ];
     environment.extend(
         overrides
@@ -134,9 +131,7 @@ impl App {
         let (public, metrics) = listeners.addresses().unwrap();
         let ctx = Ctx::new(db, clock.clone(), Arc::new(SystemRng), config).unwrap();
         projects::ensure_system(&ctx).await.unwrap();
-        keyward::features::users::manage::ensure_admin(&ctx)
-            .await
-            .unwrap();
+        keyward::features::users::manage::ensure_admin(&ctx).await.unwrap();
 
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn({
@@ -192,10 +187,7 @@ impl App {
     pub async fn count(&self, sql: &'static str) -> i64 {
         match &self.ctx.db {
             Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
-            Db::Sqlite(db) => sqlx::query_scalar(sql)
-                .fetch_one(db.readers())
-                .await
-                .unwrap(),
+            Db::Sqlite(db) => sqlx::query_scalar(sql).fetch_one(db.readers()).await.unwrap(),
         }
     }
 

@@ -90,10 +90,8 @@ impl Postgres {
     /// A fresh database with the schema.
     pub async fn database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.sql(&format!(
-            "CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy"
-        ))
-        .await;
+        self.sql(&format!("CREATE DATABASE {name} TEMPLATE template STRATEGY file_copy"))
+            .await;
         self.url(&name)
     }
 
@@ -160,11 +158,7 @@ impl Postgres {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn is_root() -> bool {
@@ -208,17 +202,10 @@ fn run(command: &mut Command) {
 /// `TEST_PG_BIN`, then the PATH, then where `pg_config` says, then where distributions put them.
 fn binaries() -> PathBuf {
     let has = |dir: &PathBuf| dir.join("initdb").is_file() && dir.join("postgres").is_file();
-    let mut places: Vec<PathBuf> = std::env::var_os("TEST_PG_BIN")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
-    places.extend(std::env::split_paths(
-        &std::env::var_os("PATH").unwrap_or_default(),
-    ));
+    let mut places: Vec<PathBuf> = std::env::var_os("TEST_PG_BIN").map(PathBuf::from).into_iter().collect();
+    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
-        places.push(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim(),
-        ));
+        places.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
     for (parent, rest) in [("/usr/lib/postgresql", "bin"), ("/usr", "bin")] {
         let mut found: Vec<PathBuf> = std::fs::read_dir(parent)

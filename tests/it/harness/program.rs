@@ -10,20 +10,12 @@ use super::postgres::free_port;
 /// The binary with an empty environment, apart from what the test sets.
 pub fn keyward(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-    command
-        .env_clear()
-        .current_dir(directory)
-        .stdin(Stdio::null());
+    command.env_clear().current_dir(directory).stdin(Stdio::null());
     command
 }
 
 /// Runs a command to its end.
-pub fn run(
-    directory: &Path,
-    environment: &[(&str, &str)],
-    arguments: &[&str],
-    input: &str,
-) -> Output {
+pub fn run(directory: &Path, environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
     let mut command = keyward(directory);
     command.args(arguments).envs(environment.iter().copied());
     let mut child = command
@@ -50,10 +42,7 @@ impl Program {
     pub async fn start(directory: &Path, environment: &[(&str, &str)]) -> Self {
         let mut program = Self::spawn(directory, environment);
         let started = Instant::now();
-        while reqwest::get(format!("{}/health", program.url))
-            .await
-            .is_err()
-        {
+        while reqwest::get(format!("{}/health", program.url)).await.is_err() {
             let ended = program.child.try_wait().unwrap();
             assert!(
                 ended.is_none() && started.elapsed() < Duration::from_secs(20),
@@ -118,11 +107,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(
-                started.elapsed() < patience,
-                "still running: {}",
-                self.log()
-            );
+            assert!(started.elapsed() < patience, "still running: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -13,15 +13,13 @@ type Facts = BTreeSet<String>;
 
 async fn postgres_facts(pool: &PgPool) -> Facts {
     let mut facts = Facts::new();
-    let columns = "SELECT table_name::text, column_name::text, data_type::text, is_nullable::text FROM information_schema.columns
+    let columns =
+        "SELECT table_name::text, column_name::text, data_type::text, is_nullable::text FROM information_schema.columns
          WHERE table_schema = 'public' AND table_name NOT LIKE '\\_%'";
     for row in sqlx::query(columns).fetch_all(pool).await.unwrap() {
         let (table, column, kind, nullable): (String, String, String, String) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
-        facts.insert(format!(
-            "column {table}.{column} {kind} null={}",
-            nullable == "YES"
-        ));
+        facts.insert(format!("column {table}.{column} {kind} null={}", nullable == "YES"));
     }
     let indexes = "SELECT t.relname::text, i.relname::text, x.indisunique, x.indisprimary, x.indpred IS NOT NULL,
              EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conindid = x.indexrelid AND c.contype IN ('p', 'u')),
@@ -63,9 +61,7 @@ async fn postgres_facts(pool: &PgPool) -> Facts {
             other => other,
         }
         .to_owned();
-        facts.insert(format!(
-            "foreign key {table}.{column} -> {parent} on delete {action}"
-        ));
+        facts.insert(format!("foreign key {table}.{column} -> {parent} on delete {action}"));
     }
     facts
 }
@@ -87,16 +83,14 @@ async fn sqlite_facts(pool: &SqlitePool) -> Facts {
             .await
             .unwrap()
         {
-            let (column, kind, not_null): (String, String, bool) =
-                (row.get(0), row.get(1), row.get(2));
+            let (column, kind, not_null): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
             facts.insert(format!("column {table}.{column} {kind} null={}", !not_null));
         }
-        for row in
-            sqlx::query("SELECT name, \"unique\", origin, partial FROM pragma_index_list($1)")
-                .bind(&table)
-                .fetch_all(pool)
-                .await
-                .unwrap()
+        for row in sqlx::query("SELECT name, \"unique\", origin, partial FROM pragma_index_list($1)")
+            .bind(&table)
+            .fetch_all(pool)
+            .await
+            .unwrap()
         {
             let (name, unique, origin, partial): (String, bool, String, bool) =
                 (row.get(0), row.get(1), row.get(2), row.get(3));
@@ -112,18 +106,14 @@ async fn sqlite_facts(pool: &SqlitePool) -> Facts {
                 &columns.join(", "),
             ));
         }
-        for row in
-            sqlx::query("SELECT \"from\", \"table\", on_delete FROM pragma_foreign_key_list($1)")
-                .bind(&table)
-                .fetch_all(pool)
-                .await
-                .unwrap()
+        for row in sqlx::query("SELECT \"from\", \"table\", on_delete FROM pragma_foreign_key_list($1)")
+            .bind(&table)
+            .fetch_all(pool)
+            .await
+            .unwrap()
         {
-            let (column, parent, action): (String, String, String) =
-                (row.get(0), row.get(1), row.get(2));
-            facts.insert(format!(
-                "foreign key {table}.{column} -> {parent} on delete {action}"
-            ));
+            let (column, parent, action): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+            facts.insert(format!("foreign key {table}.{column} -> {parent} on delete {action}"));
         }
     }
     facts
@@ -171,31 +161,18 @@ fn translated(fact: &str) -> String {
 
 #[tokio::test]
 async fn both_schemas_mean_the_same() {
-    let (sqlite, postgres) = (
-        Scratch::new(Engine::Sqlite).await,
-        Scratch::new(Engine::Postgres).await,
-    );
+    let (sqlite, postgres) = (Scratch::new(Engine::Sqlite).await, Scratch::new(Engine::Postgres).await);
     let mut all = Vec::new();
     for scratch in [&sqlite, &postgres] {
-        let db = Db::open(&settings(&scratch.url, &[]).database)
-            .await
-            .unwrap();
+        let db = Db::open(&settings(&scratch.url, &[]).database).await.unwrap();
         db::migrate(&db).await.unwrap();
         all.push(match &db {
             Db::Sqlite(db) => sqlite_facts(db.writer()).await,
-            Db::Postgres(pool) => postgres_facts(pool)
-                .await
-                .iter()
-                .map(|fact| translated(fact))
-                .collect(),
+            Db::Postgres(pool) => postgres_facts(pool).await.iter().map(|fact| translated(fact)).collect(),
         });
         db.close().await;
     }
-    assert!(
-        all[0].len() > 100,
-        "found too little to compare: {:?}",
-        all[0]
-    );
+    assert!(all[0].len() > 100, "found too little to compare: {:?}", all[0]);
     let (only_sqlite, only_postgres): (Vec<_>, Vec<_>) = (
         all[0].difference(&all[1]).collect(),
         all[1].difference(&all[0]).collect(),

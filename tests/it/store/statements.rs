@@ -42,17 +42,7 @@ both_engines! {
 
 #[test]
 fn few_statements_differ_between_the_engines() {
-    let all: Vec<_> = STORES
-        .iter()
-        .flat_map(|(_, statements)| statements.iter())
-        .collect();
-    let different = all
-        .iter()
-        .filter(|(_, sql)| sql.postgres != sql.sqlite)
-        .count();
-    assert!(
-        different * 10 <= all.len(),
-        "{different} of {} differ",
-        all.len()
-    );
+    let all: Vec<_> = STORES.iter().flat_map(|(_, statements)| statements.iter()).collect();
+    let different = all.iter().filter(|(_, sql)| sql.postgres != sql.sqlite).count();
+    assert!(different * 10 <= all.len(), "{different} of {} differ", all.len());
 }

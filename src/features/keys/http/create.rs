@@ -56,23 +56,12 @@ pub(super) struct CreatedKey {
 pub(super) async fn create(
     State(ctx): State<Ctx>,
     InProject {
-        caller,
-        by,
-        project,
-        ..
+        caller, by, project, ..
     }: InProject<KeysCreate>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewKey>,
 ) -> Result<Response, Problem> {
-    make(
-        &ctx,
-        &caller,
-        &by,
-        project,
-        idempotency_key.as_deref(),
-        body,
-    )
-    .await
+    make(&ctx, &caller, &by, project, idempotency_key.as_deref(), body).await
 }
 
 /// What both creating routes do.

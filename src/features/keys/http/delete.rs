@@ -38,9 +38,7 @@ pub(super) struct DeleteQuery {
 )]
 pub(super) async fn delete(
     State(ctx): State<Ctx>,
-    OnKey {
-        by, project, key, ..
-    }: OnKey<KeysDelete>,
+    OnKey { by, project, key, .. }: OnKey<KeysDelete>,
     Query(query): Query<DeleteQuery>,
 ) -> Result<StatusCode, Problem> {
     match query.confirm {
@@ -54,15 +52,7 @@ pub(super) async fn delete(
             "confirm isn't the id of this key.",
         )),
         Some(_) => {
-            change::delete(
-                &ctx,
-                Target {
-                    by: &by,
-                    project,
-                    key,
-                },
-            )
-            .await?;
+            change::delete(&ctx, Target { by: &by, project, key }).await?;
             Ok(StatusCode::NO_CONTENT)
         }
     }

@@ -39,22 +39,11 @@ use super::create::{CreatedKey, make};
 pub(super) async fn generate(
     State(ctx): State<Ctx>,
     AtHome {
-        caller,
-        by,
-        project,
-        ..
+        caller, by, project, ..
     }: AtHome<KeysCreate>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     OptionalJson(mut body): OptionalJson<NewKey>,
 ) -> Result<Response, Problem> {
     body.name.get_or_insert_with(|| "default".to_owned());
-    make(
-        &ctx,
-        &caller,
-        &by,
-        project,
-        idempotency_key.as_deref(),
-        body,
-    )
-    .await
+    make(&ctx, &caller, &by, project, idempotency_key.as_deref(), body).await
 }

@@ -47,11 +47,7 @@ impl ListQuery {
     fn read(self) -> Result<(Filter, PageQuery<KeyId>), Invalid> {
         let page = PageQuery::read(self.limit, self.cursor.as_deref())?;
         if self.q.as_ref().is_some_and(|q| q.chars().count() > 100) {
-            return Err(Invalid::field(
-                "q",
-                "too_long",
-                "must be at most 100 characters",
-            ));
+            return Err(Invalid::field("q", "too_long", "must be at most 100 characters"));
         }
         let filter = Filter {
             status: self.status,

@@ -48,9 +48,7 @@ impl From<CreateError> for Problem {
         match error {
             CreateError::Invalid(invalid) => invalid.into(),
             CreateError::NotHeld => not_held(),
-            CreateError::NoProject => {
-                Self::not_found("project_not_found", "There is no such project.")
-            }
+            CreateError::NoProject => Self::not_found("project_not_found", "There is no such project."),
             CreateError::TooMany(limit) => Self::rate_limited(&limit),
             CreateError::Claimed(claimed) => claimed.into(),
             CreateError::Storage(error) => error.into(),

@@ -51,9 +51,7 @@ pub(super) struct PatchKey {
 }
 
 /// Tells `null` from an absent field.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -105,16 +103,6 @@ pub(super) async fn patch(
     let patch = body.read(ctx.now())?;
     let grants = caller.grants(&ctx, project).await?;
     Ok(axum::Json(
-        change::patch(
-            &ctx,
-            Target {
-                by: &by,
-                project,
-                key,
-            },
-            patch,
-            &grants,
-        )
-        .await?,
+        change::patch(&ctx, Target { by: &by, project, key }, patch, &grants).await?,
     ))
 }

@@ -63,11 +63,9 @@ pub(super) struct RevokedAnswer {
 
 fn checked(note: Option<String>) -> Result<Option<String>, Invalid> {
     match note {
-        Some(note) if note.chars().count() > 1000 => Err(Invalid::field(
-            "note",
-            "too_long",
-            "must be at most 1000 characters",
-        )),
+        Some(note) if note.chars().count() > 1000 => {
+            Err(Invalid::field("note", "too_long", "must be at most 1000 characters"))
+        }
         note => Ok(note),
     }
 }
@@ -88,24 +86,12 @@ fn checked(note: Option<String>) -> Result<Option<String>, Invalid> {
 )]
 pub(super) async fn revoke(
     State(ctx): State<Ctx>,
-    OnKey {
-        by, project, key, ..
-    }: OnKey<KeysRevoke>,
+    OnKey { by, project, key, .. }: OnKey<KeysRevoke>,
     OptionalJson(body): OptionalJson<RevokeRequest>,
 ) -> Result<axum::Json<KeyView>, Problem> {
-    let target = Target {
-        by: &by,
-        project,
-        key,
-    };
+    let target = Target { by: &by, project, key };
     Ok(axum::Json(
-        change::revoke(
-            &ctx,
-            target,
-            body.reason.unwrap_or_default(),
-            checked(body.note)?,
-        )
-        .await?,
+        change::revoke(&ctx, target, body.reason.unwrap_or_default(), checked(body.note)?).await?,
     ))
 }
 
@@ -149,16 +135,10 @@ pub(super) async fn revoke_key(
         .ok_or_else(|| Problem::not_found("key_not_found", "There is no such key."))?;
     change::revoke(
         &ctx,
-        Target {
-            by: &by,
-            project,
-            key,
-        },
+        Target { by: &by, project, key },
         body.reason.unwrap_or_default(),
         note,
     )
     .await?;
-    Ok(axum::Json(RevokedAnswer {
-        message: "Key revoked",
-    }))
+    Ok(axum::Json(RevokedAnswer { message: "Key revoked" }))
 }

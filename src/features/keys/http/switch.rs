@@ -27,21 +27,9 @@ use crate::web::problem::Problem;
 )]
 pub(super) async fn disable(
     State(ctx): State<Ctx>,
-    OnKey {
-        by, project, key, ..
-    }: OnKey<KeysUpdate>,
+    OnKey { by, project, key, .. }: OnKey<KeysUpdate>,
 ) -> Result<Json<KeyView>, Problem> {
-    Ok(Json(
-        change::disable(
-            &ctx,
-            Target {
-                by: &by,
-                project,
-                key,
-            },
-        )
-        .await?,
-    ))
+    Ok(Json(change::disable(&ctx, Target { by: &by, project, key }).await?))
 }
 
 /// Switch a key on again
@@ -58,19 +46,7 @@ pub(super) async fn disable(
 )]
 pub(super) async fn enable(
     State(ctx): State<Ctx>,
-    OnKey {
-        by, project, key, ..
-    }: OnKey<KeysUpdate>,
+    OnKey { by, project, key, .. }: OnKey<KeysUpdate>,
 ) -> Result<Json<KeyView>, Problem> {
-    Ok(Json(
-        change::enable(
-            &ctx,
-            Target {
-                by: &by,
-                project,
-                key,
-            },
-        )
-        .await?,
-    ))
+    Ok(Json(change::enable(&ctx, Target { by: &by, project, key }).await?))
 }

@@ -134,10 +134,7 @@ pub(super) async fn verify(
     Anywhere { reach, .. }: Anywhere<KeysVerify>,
     Json(body): Json<VerifyRequest>,
 ) -> Result<axum::Json<VerifyAnswer>, Problem> {
-    if body
-        .cost
-        .is_some_and(|cost| !(1..=1_000_000).contains(&cost))
-    {
+    if body.cost.is_some_and(|cost| !(1..=1_000_000).contains(&cost)) {
         return Err(Invalid::field("cost", "invalid_value", "must be 1 to 1000000").into());
     }
     let scopes = body.scopes.unwrap_or_default();

@@ -48,20 +48,12 @@ pub(super) async fn list(
     PersonCaller { person, .. }: PersonCaller,
     Query(query): Query<SessionQuery>,
 ) -> Result<axum::Json<SessionPage>, Problem> {
-    let PageQuery { limit, after } =
-        PageQuery::<SessionId>::read(query.limit, query.cursor.as_deref())?;
+    let PageQuery { limit, after } = PageQuery::<SessionId>::read(query.limit, query.cursor.as_deref())?;
     let after = after.unwrap_or(Cursor {
         at: Timestamp::FAR,
         id: SessionId::from_bits(u128::MAX),
     });
-    let rows = store::list(
-        ctx.db.reader().await?.conn(),
-        person.user,
-        ctx.now(),
-        &after,
-        limit,
-    )
-    .await?;
+    let rows = store::list(ctx.db.reader().await?.conn(), person.user, ctx.now(), &after, limit).await?;
     let page = Page::cut(rows, limit, |session| Cursor {
         at: session.created_at,
         id: session.id,

@@ -43,10 +43,7 @@ pub(super) struct LoginAnswer {
 impl From<LoginError> for Problem {
     fn from(error: LoginError) -> Self {
         match error {
-            LoginError::Wrong => Self::unauthorized(
-                "invalid_credentials",
-                "The username or the password is wrong.",
-            ),
+            LoginError::Wrong => Self::unauthorized("invalid_credentials", "The username or the password is wrong."),
             LoginError::Blocked { seconds } => {
                 let mut problem = Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -63,12 +60,7 @@ impl From<LoginError> for Problem {
 }
 
 /// At most so many a minute from one address.
-pub(super) async fn limit(
-    State(ctx): State<Ctx>,
-    client: RequestContext,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, request: Request, next: Next) -> Response {
     rate::by_address("login", &ctx.limits.login, client.ip, request, next).await
 }
 

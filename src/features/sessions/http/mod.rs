@@ -13,10 +13,7 @@ use crate::ctx::Ctx;
 pub fn router(ctx: &Ctx) -> OpenApiRouter<Ctx> {
     OpenApiRouter::new()
         .routes(routes!(login::login))
-        .route_layer(axum::middleware::from_fn_with_state(
-            ctx.clone(),
-            login::limit,
-        ))
+        .route_layer(axum::middleware::from_fn_with_state(ctx.clone(), login::limit))
         .routes(routes!(logout::logout))
         .routes(routes!(list::list))
         .routes(routes!(logout::end))

@@ -13,10 +13,7 @@ use crate::ctx::Ctx;
 pub fn router(ctx: &Ctx) -> OpenApiRouter<Ctx> {
     OpenApiRouter::new()
         .routes(routes!(register::register))
-        .route_layer(axum::middleware::from_fn_with_state(
-            ctx.clone(),
-            register::limit,
-        ))
+        .route_layer(axum::middleware::from_fn_with_state(ctx.clone(), register::limit))
         .routes(routes!(me::me))
         .routes(routes!(password::change))
 }

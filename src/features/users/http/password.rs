@@ -57,13 +57,6 @@ pub(super) async fn change(
     PersonCaller { person, by }: PersonCaller,
     Json(body): Json<ChangePasswordRequest>,
 ) -> Result<StatusCode, Problem> {
-    password::change(
-        &ctx,
-        &by,
-        &person,
-        &body.current_password,
-        &body.new_password,
-    )
-    .await?;
+    password::change(&ctx, &by, &person, &body.current_password, &body.new_password).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -22,12 +22,7 @@ use crate::web::request::RequestContext;
 #[serde(deny_unknown_fields)]
 pub(super) struct RegisterRequest {
     /// 3 to 64 of `A-Z a-z 0-9 . _ -`; unique without regard to case.
-    #[schema(
-        min_length = 3,
-        max_length = 64,
-        pattern = "^[A-Za-z0-9._-]{3,64}$",
-        example = "ada"
-    )]
+    #[schema(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9._-]{3,64}$", example = "ada")]
     username: String,
     /// 8 to 256 characters of any kind (after NFKC normalisation), not a common password.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 256, example = "correct horse battery staple")]
@@ -48,11 +43,7 @@ impl From<RegisterError> for Problem {
     fn from(error: RegisterError) -> Self {
         match error {
             RegisterError::Invalid(invalid) => invalid.into(),
-            RegisterError::Taken => Self::new(
-                StatusCode::CONFLICT,
-                "username_taken",
-                "The username is taken.",
-            ),
+            RegisterError::Taken => Self::new(StatusCode::CONFLICT, "username_taken", "The username is taken."),
             RegisterError::Password(error) => error.into(),
             RegisterError::Storage(error) => error.into(),
         }
@@ -60,12 +51,7 @@ impl From<RegisterError> for Problem {
 }
 
 /// At most so many a minute from one address.
-pub(super) async fn limit(
-    State(ctx): State<Ctx>,
-    client: RequestContext,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, request: Request, next: Next) -> Response {
     rate::by_address("register", &ctx.limits.register, client.ip, request, next).await
 }
 
