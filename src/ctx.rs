@@ -128,8 +128,6 @@ impl Deref for Ctx {
 
 impl std::fmt::Debug for Ctx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ctx")
-            .field("engine", &self.db.engine())
-            .finish_non_exhaustive()
+        f.debug_struct("Ctx").field("engine", &self.db.engine()).finish_non_exhaustive()
     }
 }

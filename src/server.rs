@@ -76,15 +76,21 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
 /// The OpenAPI document.
 #[must_use]
 pub fn document(ctx: &Ctx) -> utoipa::openapi::OpenApi {
-    openapi::complete(routes(ctx).into_openapi())
+    complete(ctx, routes(ctx).into_openapi())
+}
+
+/// Adds what routes share, and what only the configuration knows.
+fn complete(ctx: &Ctx, document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let mut document = openapi::complete(document);
+    random::http::set_maximum(&mut document, ctx.config.keys.max_random_bytes);
+    document
 }
 
 /// The public listener's service.
-#[must_use]
 pub fn router(ctx: &Ctx) -> Router {
     let (routes, document) = routes(ctx).split_for_parts();
     // Plain data: always serialises.
-    let document: Arc<str> = openapi::complete(document).to_json().unwrap_or_default().into();
+    let document: Arc<str> = complete(ctx, document).to_json().unwrap_or_default().into();
     let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
     let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
 
@@ -127,11 +133,7 @@ fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
 fn metrics_router(ctx: &Ctx) -> Router {
     async fn metrics(State(ctx): State<Ctx>) -> Response {
         match ctx.metrics.render(&ctx.db, ctx.config.database.max_connections) {
-            Ok(text) => (
-                [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-                text,
-            )
-                .into_response(),
+            Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
             Err(error) => {
                 tracing::error!(cause = %error, "can't render the metrics");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -180,21 +182,13 @@ impl Listeners {
 
 fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, ListenError> {
     let open = || {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restart mustn't wait for connections of the process before; a port that is in use is refused all the same.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    open().map_err(|cause| ListenError {
-        address,
-        purpose,
-        cause,
-    })
+    open().map_err(|cause| ListenError { address, purpose, cause })
 }
 
 /// How the end is asked for.
@@ -293,11 +287,7 @@ impl Acceptor {
         });
 
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
-            .max_buf_size(MAX_HEAD_BYTES);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD_BYTES);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -305,9 +295,7 @@ impl Acceptor {
             .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
-        let connection = builder
-            .serve_connection(TokioIo::new(Box::pin(stream)), service)
-            .into_owned();
+        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
         let connection = self.graceful.watch(connection);
         let open = Open::count(&self.ctx, slot);
         tokio::spawn(async move {
@@ -354,10 +342,7 @@ struct Open {
 impl Open {
     fn count(ctx: &Ctx, slot: OwnedSemaphorePermit) -> Self {
         ctx.metrics.connections.inc();
-        Self {
-            ctx: ctx.clone(),
-            _slot: slot,
-        }
+        Self { ctx: ctx.clone(), _slot: slot }
     }
 }
 

@@ -50,9 +50,9 @@ impl Workers {
             let ctx = ctx.clone();
             move || {
                 let limits = &ctx.limits;
-                [&limits.register, &limits.login, &limits.all]
-                    .into_iter()
-                    .for_each(|limit| limit.forget_idle());
+                for limit in [&limits.register, &limits.login, &limits.all] {
+                    limit.forget_idle();
+                }
                 std::future::ready(Ok::<(), DbError>(()))
             }
         };

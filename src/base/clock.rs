@@ -61,8 +61,7 @@ impl Timestamp {
     /// As [`checked_add`](Self::checked_add), stopping at the end of the calendar.
     #[must_use]
     pub fn saturating_add(self, span: Duration) -> Self {
-        self.checked_add(span)
-            .unwrap_or(Self(DateTime::<Utc>::MAX_UTC.trunc_subsecs(6)))
+        self.checked_add(span).unwrap_or(Self(DateTime::<Utc>::MAX_UTC.trunc_subsecs(6)))
     }
 
     /// Stops at the beginning of the calendar.
@@ -134,9 +133,7 @@ impl SystemClock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one home of the real clock")]
     pub fn new() -> Self {
-        Self {
-            started: std::time::Instant::now(),
-        }
+        Self { started: std::time::Instant::now() }
     }
 }
 
@@ -203,9 +200,6 @@ mod tests {
         assert_eq!(Timestamp::EPOCH.checked_add(Duration::MAX), None);
         assert!(Timestamp::EPOCH.saturating_add(Duration::MAX) > Timestamp::EPOCH);
         assert!(Timestamp::EPOCH.saturating_sub(Duration::MAX) < Timestamp::EPOCH);
-        assert_eq!(
-            Timestamp::EPOCH.since(Timestamp::EPOCH.saturating_add(Duration::from_secs(1))),
-            Duration::ZERO
-        );
+        assert_eq!(Timestamp::EPOCH.since(Timestamp::EPOCH.saturating_add(Duration::from_secs(1))), Duration::ZERO);
     }
 }

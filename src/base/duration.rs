@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The longest span that is accepted anywhere: 100 years of 365 days.
-pub const MAX_SECONDS: u64 = 36_500 * 86_400;
+/// The longest span that is accepted anywhere: 99,999 days, about 273 years.
+pub const MAX_SECONDS: u64 = 99_999 * 86_400;
 
 /// A whole number of seconds, 0 to [`MAX_SECONDS`], written as an integer or as `5s`, `15m`, `12h`, `30d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +20,7 @@ pub enum DurationError {
     #[error("expected whole seconds or a short form such as 5s, 15m, 12h or 30d")]
     Form,
     /// More than [`MAX_SECONDS`].
-    #[error("longer than 100 years")]
+    #[error("longer than 99999 days")]
     TooLong,
 }
 
@@ -28,11 +28,7 @@ impl Seconds {
     /// # Errors
     /// More than [`MAX_SECONDS`].
     pub const fn new(seconds: u64) -> Result<Self, DurationError> {
-        if seconds > MAX_SECONDS {
-            Err(DurationError::TooLong)
-        } else {
-            Ok(Self(seconds))
-        }
+        if seconds > MAX_SECONDS { Err(DurationError::TooLong) } else { Ok(Self(seconds)) }
     }
 
     /// As a number.
@@ -80,6 +76,24 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// The pattern of the short form in requests; every text that it matches is within [`MAX_SECONDS`].
+pub const SHORT_FORM: &str = "^([1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,5}h|[1-9][0-9]{0,4}d)$";
+
+/// [`SHORT_FORM`], by hand.
+fn is_short_form(text: &str) -> bool {
+    let Some((digits, unit)) = text.split_at_checked(text.len().saturating_sub(1)) else {
+        return false;
+    };
+    let longest = match unit {
+        "s" => 9,
+        "m" => 7,
+        "h" => 6,
+        "d" => 5,
+        _ => return false,
+    };
+    (1..=longest).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
+}
+
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.0)
@@ -102,13 +116,21 @@ impl<'de> Deserialize<'de> for Seconds {
             }
 
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Seconds, E> {
-                u64::try_from(seconds)
-                    .map_err(|_| E::custom(DurationError::Form))
-                    .and_then(|s| self.visit_u64(s))
+                u64::try_from(seconds).map_err(|_| E::custom(DurationError::Form)).and_then(|s| self.visit_u64(s))
+            }
+
+            // A whole number is an integer however it is written (JSON Schema, 4.2.3).
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Seconds, E> {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+                if seconds.fract() == 0.0 && (0.0..1e15).contains(&seconds) {
+                    self.visit_u64(seconds as u64)
+                } else {
+                    Err(E::custom(DurationError::Form))
+                }
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Seconds, E> {
-                text.parse().map_err(E::custom)
+                if is_short_form(text) { text.parse().map_err(E::custom) } else { Err(E::custom(DurationError::Form)) }
             }
         }
 
@@ -122,21 +144,33 @@ mod tests {
 
     #[test]
     fn short_forms_are_seconds() {
-        for (text, seconds) in [
-            ("0", 0),
-            ("90", 90),
-            ("5s", 5),
-            ("15m", 900),
-            ("12h", 43_200),
-            ("30d", 2_592_000),
-        ] {
+        for (text, seconds) in [("0", 0), ("90", 90), ("5s", 5), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000)] {
             assert_eq!(text.parse(), Ok(Seconds(seconds)), "{text}");
         }
         for text in ["", "s", "1.5h", "-1", "+1", "1w", "1 d", "d1", "１s", "1S"] {
             assert_eq!(text.parse::<Seconds>(), Err(DurationError::Form), "{text}");
         }
-        for text in ["36501d", "99999999999999999999", "18446744073709551615d"] {
+        for text in ["100000d", "99999999999999999999", "18446744073709551615d"] {
             assert_eq!(text.parse::<Seconds>(), Err(DurationError::TooLong), "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_are_stricter_than_settings() {
+        let read = |json: &str| serde_json::from_str::<Seconds>(json).ok().map(Seconds::get);
+        for (json, seconds) in [
+            ("60", 60),
+            ("60.0", 60),
+            ("\"30d\"", 2_592_000),
+            ("\"99999d\"", MAX_SECONDS),
+            ("\"999999999s\"", 999_999_999),
+        ] {
+            assert_eq!(read(json), Some(seconds), "{json}");
+        }
+        for json in
+            ["\"60\"", "\"0s\"", "\"07d\"", "\"100000d\"", "\"é\"", "\"\"", "-1", "1.5", "1e300", "true", "null"]
+        {
+            assert_eq!(read(json), None, "{json}");
         }
     }
 

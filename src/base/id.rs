@@ -23,11 +23,7 @@ fn generate(now: Timestamp, rng: &dyn Rng) -> Ulid {
 fn parse(prefix: &str, text: &str) -> Result<Ulid, NotAnId> {
     let digits = text.strip_prefix(prefix).ok_or(NotAnId)?;
     let ulid = Ulid::from_string(digits).map_err(|_| NotAnId)?;
-    if ulid.array_to_str(&mut [0; ulid::ULID_LEN]) == digits {
-        Ok(ulid)
-    } else {
-        Err(NotAnId)
-    }
+    if ulid.array_to_str(&mut [0; ulid::ULID_LEN]) == digits { Ok(ulid) } else { Err(NotAnId) }
 }
 
 macro_rules! ids {

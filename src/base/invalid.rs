@@ -27,11 +27,7 @@ impl Invalid {
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self(vec![FieldError {
-            field: field.into(),
-            code: code.into(),
-            message: message.into(),
-        }])
+        Self(vec![FieldError { field: field.into(), code: code.into(), message: message.into() }])
     }
 }
 
@@ -47,11 +43,7 @@ impl Check {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) {
-        self.0.push(FieldError {
-            field: field.into(),
-            code: code.into(),
-            message: message.into(),
-        });
+        self.0.push(FieldError { field: field.into(), code: code.into(), message: message.into() });
     }
 
     /// Notes the errors of a part that checked itself; gives its value if there were none.
@@ -62,10 +54,6 @@ impl Check {
     /// # Errors
     /// Whatever was noted.
     pub fn finish(self) -> Result<(), Invalid> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Invalid(self.0))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Invalid(self.0)) }
     }
 }

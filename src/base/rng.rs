@@ -8,7 +8,7 @@ pub trait Rng: Send + Sync + 'static {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// `rand`'s thread-local ChaCha12 generator, seeded by the system and reseeded from it every 64 KiB: measured at three
+/// `rand`'s thread-local `ChaCha12` generator, seeded by the system and reseeded from it every 64 KiB: measured at three
 /// times the speed of asking the kernel for a mebibyte, and fifteen times for 32 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRng;

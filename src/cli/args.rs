@@ -197,11 +197,8 @@ pub(crate) fn command() -> clap::Command {
         let Some((first, aliases)) = setting.flags.split_first() else {
             continue;
         };
-        let default = if setting.default.is_empty() {
-            String::new()
-        } else {
-            format!(" [default: {}]", setting.default)
-        };
+        let default =
+            if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
         command = command.arg(
             Arg::new(setting.key)
                 .long(*first)
@@ -224,11 +221,7 @@ fn flags(matches: &ArgMatches) -> Vec<(&'static str, String)> {
     SETTINGS
         .iter()
         .filter(|setting| !setting.flags.is_empty())
-        .filter_map(|setting| {
-            deepest
-                .get_one::<String>(setting.key)
-                .map(|value| (setting.key, value.clone()))
-        })
+        .filter_map(|setting| deepest.get_one::<String>(setting.key).map(|value| (setting.key, value.clone())))
         .collect()
 }
 
@@ -243,14 +236,8 @@ mod tests {
 
     #[test]
     fn flags_may_stand_before_or_after_the_command() {
-        for line in [
-            ["keyward", "--srv-port", "9", "serve"],
-            ["keyward", "serve", "--port", "9"],
-        ] {
-            assert_eq!(
-                flags(&command().try_get_matches_from(line).unwrap()),
-                [("port", "9".to_owned())]
-            );
+        for line in [["keyward", "--srv-port", "9", "serve"], ["keyward", "serve", "--port", "9"]] {
+            assert_eq!(flags(&command().try_get_matches_from(line).unwrap()), [("port", "9".to_owned())]);
         }
     }
 

@@ -27,9 +27,7 @@ pub(super) fn show(loaded: &Loaded, format: Format) -> Result<(), Failure> {
             output::json(&map)
         }
         Format::Table => {
-            let rows = shown
-                .into_iter()
-                .map(|(key, value, source)| vec![key.to_owned(), value, source]);
+            let rows = shown.into_iter().map(|(key, value, source)| vec![key.to_owned(), value, source]);
             output::table(&["SETTING", "VALUE", "SOURCE"], rows);
             Ok(())
         }

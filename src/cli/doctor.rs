@@ -45,11 +45,7 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
         DatabaseUrl::Postgres(_) => false,
     };
     if new_file {
-        find(
-            "database",
-            Verdict::Ok,
-            "there is no file yet; the first start makes it".to_owned(),
-        );
+        find("database", Verdict::Ok, "there is no file yet; the first start makes it".to_owned());
         find("clock", plausible(clock), format!("it is {clock}"));
     } else {
         match Db::open(&database).await {
@@ -67,10 +63,7 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
             }
         }
     }
-    for (check, address) in [
-        ("port", config.server.address),
-        ("metrics port", config.server.metrics_address),
-    ] {
+    for (check, address) in [("port", config.server.address), ("metrics port", config.server.metrics_address)] {
         let (verdict, detail) = port(address);
         find(check, verdict, detail);
     }
@@ -93,28 +86,21 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
             }),
         ),
     }
-    if failed {
-        Err(Failure::Refused("some checks failed".to_owned()))
-    } else {
-        Ok(())
-    }
+    if failed { Err(Failure::Refused("some checks failed".to_owned())) } else { Ok(()) }
 }
 
 async fn schema(db: &Db, migrates: bool) -> (Verdict, String) {
     match db::migration_state(db).await {
         Ok(MigrationState::Current(version)) => (Verdict::Ok, format!("version {version}")),
-        Ok(MigrationState::Behind(count)) if migrates => (
-            Verdict::Ok,
-            format!("{count} migration(s) to apply; the next start does"),
-        ),
-        Ok(MigrationState::Behind(count)) => (
-            Verdict::Failed,
-            format!("{count} migration(s) missing: run `keyward migrate`"),
-        ),
-        Ok(MigrationState::Ahead(version)) => (
-            Verdict::Failed,
-            format!("version {version} is newer than this binary: use the newer one"),
-        ),
+        Ok(MigrationState::Behind(count)) if migrates => {
+            (Verdict::Ok, format!("{count} migration(s) to apply; the next start does"))
+        }
+        Ok(MigrationState::Behind(count)) => {
+            (Verdict::Failed, format!("{count} migration(s) missing: run `keyward migrate`"))
+        }
+        Ok(MigrationState::Ahead(version)) => {
+            (Verdict::Failed, format!("version {version} is newer than this binary: use the newer one"))
+        }
         Err(error) => (Verdict::Failed, error.to_string()),
     }
 }
@@ -130,28 +116,19 @@ async fn clocks(db: &Db, ours: Timestamp) -> (Verdict, String) {
         Ok(theirs) => {
             let apart = ours.since(theirs).max(theirs.since(ours));
             if apart > CLOCK_TOLERANCE {
-                (
-                    Verdict::Failed,
-                    format!("here it is {ours}, in the database {theirs}: set the clocks right"),
-                )
+                (Verdict::Failed, format!("here it is {ours}, in the database {theirs}: set the clocks right"))
             } else {
                 (plausible(ours), format!("it is {ours}, and the database agrees"))
             }
         }
-        Err(error) => (
-            Verdict::Warning,
-            format!("can't ask the database for its time: {error}"),
-        ),
+        Err(error) => (Verdict::Warning, format!("can't ask the database for its time: {error}")),
     }
 }
 
 fn port(address: SocketAddr) -> (Verdict, String) {
     match TcpListener::bind(address) {
         Ok(_) => (Verdict::Ok, format!("{address} is free")),
-        Err(error) => (
-            Verdict::Warning,
-            format!("{address}: {error} (fine if that is Keyward itself)"),
-        ),
+        Err(error) => (Verdict::Warning, format!("{address}: {error} (fine if that is Keyward itself)")),
     }
 }
 
@@ -167,23 +144,13 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
     if config.auth.auth_rate_per_minute == 0 {
         warn("register and login have no limit by address (KEYWARD_AUTH_RATE_PER_MINUTE is 0)");
     }
-    if config
-        .server
-        .trusted_proxies
-        .iter()
-        .any(|network| network.prefix_len() == 0)
-    {
+    if config.server.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
         warn("every address is a trusted proxy: clients choose their own address (KEYWARD_TRUSTED_PROXIES)");
     }
     if public && config.server.metrics_address.ip().is_unspecified() {
         warn("metrics are served on every address (KEYWARD_METRICS_HOST)");
     }
-    if config
-        .server
-        .cors_origins
-        .iter()
-        .any(|origin| origin.starts_with("http://") && !origin.contains("localhost"))
-    {
+    if config.server.cors_origins.iter().any(|origin| origin.starts_with("http://") && !origin.contains("localhost")) {
         warn("a CORS origin isn't https: whoever is on its network can act as its pages (KEYWARD_CORS_ORIGINS)");
     }
     if config.log.filter.contains("trace") {
@@ -203,9 +170,8 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
     }
     if let DatabaseUrl::Postgres(url) = &config.database.url {
         let url = url.expose();
-        let local = ["@localhost", "@127.0.0.1", "@[::1]", "@/", "host=/", "host=%2F"]
-            .iter()
-            .any(|part| url.contains(part));
+        let local =
+            ["@localhost", "@127.0.0.1", "@[::1]", "@/", "host=/", "host=%2F"].iter().any(|part| url.contains(part));
         if !local && !url.contains("sslmode=verify-full") {
             warn("the connection to Postgres doesn't verify the server (add ?sslmode=verify-full)");
         }

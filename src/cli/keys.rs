@@ -51,21 +51,12 @@ pub(super) fn more(cursor: Option<&str>) {
 
 pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), Failure> {
     match command {
-        Keys::Create {
-            name,
-            whose,
-            scopes,
-            expires,
-            description,
-            owner,
-        } => {
+        Keys::Create { name, whose, scopes, expires, description, owner } => {
             let scopes: Result<Vec<_>, _> = scopes.iter().map(|scope| scope.parse()).collect();
             let new = NewKey {
                 name: Some(name),
                 description,
-                scopes: Some(Scopes::new(
-                    scopes.map_err(|error| usage(format!("--scopes: {error}")))?,
-                )),
+                scopes: Some(Scopes::new(scopes.map_err(|error| usage(format!("--scopes: {error}")))?)),
                 expires_in: expires
                     .map(|text| text.parse().map_err(|error| usage(format!("--expires: {error}"))))
                     .transpose()?,
@@ -78,10 +69,7 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
         Keys::List { whose, status, page } => {
             let (project, _) = project(ctx, &whose).await?;
             let status: Option<KeyState> = status.as_deref().map(word).transpose()?;
-            let filter = Filter {
-                status,
-                ..Filter::default()
-            };
+            let filter = Filter { status, ..Filter::default() };
             let after = cursor(page.cursor.as_deref())?;
             let keys = list::list(ctx, project, &filter, after, Limit::new(page.limit).unwrap_or_default()).await?;
             match format {
@@ -104,34 +92,17 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
         }
         Keys::Info { id } => {
             let (id, project) = find(ctx, &id).await?;
-            let key = store::find(ctx.db.reader().await?.conn(), id, project)
-                .await?
-                .ok_or_else(no_key)?;
+            let key = store::find(ctx.db.reader().await?.conn(), id, project).await?.ok_or_else(no_key)?;
             show(&KeyView::at(key, ctx.now()), format)?;
         }
-        Keys::Revoke {
-            id,
-            reason,
-            note,
-            force,
-        } => {
+        Keys::Revoke { id, reason, note, force } => {
             let (id, project) = find(ctx, &id).await?;
             if !force {
                 output::confirm(&format!("Revoke {id} for good?"))?;
             }
             let by = By::system("cli", ctx);
             let reason: RevocationReason = word(&reason)?;
-            let key = change::revoke(
-                ctx,
-                Target {
-                    by: &by,
-                    project,
-                    key: id,
-                },
-                reason,
-                note,
-            )
-            .await?;
+            let key = change::revoke(ctx, Target { by: &by, project, key: id }, reason, note).await?;
             match format {
                 Format::Json => output::json(&key)?,
                 Format::Table => output::say(&format!("revoked {id}")),
@@ -174,24 +145,16 @@ async fn project(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::b
     let mut reader = ctx.db.reader().await?;
     if let Some(username) = &whose.user {
         let username = Username::parse(username).map_err(usage)?;
-        let user = users::store::credentials(reader.conn(), &username)
-            .await?
-            .ok_or_else(|| missing("person"))?;
-        let project = projects::store::personal(reader.conn(), user.id)
-            .await?
-            .ok_or_else(|| missing("project"))?;
+        let user = users::store::credentials(reader.conn(), &username).await?.ok_or_else(|| missing("person"))?;
+        let project = projects::store::personal(reader.conn(), user.id).await?.ok_or_else(|| missing("project"))?;
         return Ok((project, Some(user.id)));
     }
     if let Some(id) = &whose.project {
         let id: ProjectId = id.parse().map_err(|_| missing("project"))?;
-        projects::store::prefix(reader.conn(), id)
-            .await?
-            .ok_or_else(|| missing("project"))?;
+        projects::store::prefix(reader.conn(), id).await?.ok_or_else(|| missing("project"))?;
         return Ok((id, None));
     }
-    let system = projects::store::system(reader.conn())
-        .await?
-        .ok_or_else(|| missing("project"))?;
+    let system = projects::store::system(reader.conn()).await?.ok_or_else(|| missing("project"))?;
     Ok((system, None))
 }
 
@@ -217,12 +180,7 @@ fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
     }
     let time = |at: Option<crate::base::clock::Timestamp>| at.map_or("never".to_owned(), |at| at.to_string());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let scopes = key
-        .scopes
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let scopes = key.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let rows = [
         ("id", key.id.to_string()),
         ("name", key.name.clone()),
@@ -239,10 +197,7 @@ fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
         ("revoked", time(key.revoked_at)),
         ("reason", text(&key.revoked_reason)),
     ];
-    output::table(
-        &["FIELD", "VALUE"],
-        rows.map(|(name, value)| vec![name.to_owned(), value]),
-    );
+    output::table(&["FIELD", "VALUE"], rows.map(|(name, value)| vec![name.to_owned(), value]));
     Ok(())
 }
 

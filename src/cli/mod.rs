@@ -81,27 +81,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(invocation: Invocation) -> Result<(), Failure> {
-    let Invocation {
-        command,
-        format,
-        file,
-        flags,
-    } = invocation;
+    let Invocation { command, format, file, flags } = invocation;
     if let Command::Completions { shell } = command {
         return output::completions(shell);
     }
-    let file = file.or_else(|| {
-        std::env::var_os("KEYWARD_CONFIG")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    });
+    let file = file.or_else(|| std::env::var_os("KEYWARD_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
     let loaded = Loaded::load(file.as_deref(), environment()?, flags)?;
     let config = Config::parse(&loaded)?;
-    let output = if matches!(command, Command::Serve) {
-        Output::Stdout
-    } else {
-        Output::Stderr
-    };
+    let output = if matches!(command, Command::Serve) { Output::Stdout } else { Output::Stderr };
     logs::init(&config.log, output);
     for setting in loaded.without_effect() {
         tracing::warn!(setting = setting.key, "this setting has no effect in this version yet");

@@ -27,10 +27,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 /// Rows under a heading, as wide as the terminal.
 pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table
-        .load_style(TableStyle::new())
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(heading.iter());
+    table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Dynamic).set_header(heading.iter());
     table.add_rows(rows);
     say(table.trim_fmt().trim_end());
 }

@@ -51,9 +51,9 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
 
     let hurry = async {
         // A second signal, whichever: the first has been taken.
-        let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            _ => return std::future::pending().await,
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return std::future::pending().await;
         };
         tokio::select! {
             _ = terminate.recv() => {}
@@ -69,11 +69,7 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
 
 /// Says where the service is, and how to make the first call.
 fn greet(ctx: &Ctx, format: LogFormat, public: std::net::SocketAddr, metrics: std::net::SocketAddr) {
-    let host = if public.ip().is_unspecified() {
-        "127.0.0.1".to_owned()
-    } else {
-        public.ip().to_string()
-    };
+    let host = if public.ip().is_unspecified() { "127.0.0.1".to_owned() } else { public.ip().to_string() };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let url = format!("http://{host}:{}", public.port());
     let first =

@@ -37,12 +37,7 @@ pub(super) async fn run(ctx: &Ctx, command: Users, format: Format) -> Result<(),
                             (None, true) => "administrator",
                             (None, false) => "active",
                         };
-                        vec![
-                            user.id.to_string(),
-                            user.username.clone(),
-                            state.to_owned(),
-                            user.created_at.to_string(),
-                        ]
+                        vec![user.id.to_string(), user.username.clone(), state.to_owned(), user.created_at.to_string()]
                     });
                     output::table(&["ID", "USERNAME", "STATE", "CREATED"], rows);
                     super::keys::more(users.next_cursor.as_deref());

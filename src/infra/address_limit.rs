@@ -94,11 +94,7 @@ impl AddressLimit {
             RateLimiter::dashmap_with_clock(Quota::per_minute(count), clock.clone())
                 .with_middleware::<StateInformationMiddleware>()
         });
-        Self {
-            limiter,
-            clock,
-            per_minute,
-        }
+        Self { limiter, clock, per_minute }
     }
 
     /// Counts a call of this address.
@@ -109,14 +105,8 @@ impl AddressLimit {
         };
         let limit = self.per_minute;
         match limiter.check_key(&household(address)) {
-            Ok(snapshot) => Admission::Admitted {
-                limit,
-                remaining: snapshot.remaining_burst_capacity(),
-            },
-            Err(denied) => Admission::Denied {
-                limit,
-                retry_after: denied.wait_time_from(self.clock.now()),
-            },
+            Ok(snapshot) => Admission::Admitted { limit, remaining: snapshot.remaining_burst_capacity() },
+            Err(denied) => Admission::Denied { limit, retry_after: denied.wait_time_from(self.clock.now()) },
         }
     }
 
@@ -151,14 +141,9 @@ mod tests {
         for remaining in (0..10).rev() {
             assert_eq!(limit.check(address), Admission::Admitted { limit: 10, remaining });
         }
-        let Admission::Denied { retry_after, .. } = limit.check(address) else {
-            panic!("admitted the eleventh")
-        };
+        let Admission::Denied { retry_after, .. } = limit.check(address) else { panic!("admitted the eleventh") };
         assert_eq!(retry_after, Duration::from_secs(6));
-        assert!(matches!(
-            limit.check("192.0.2.2".parse().unwrap()),
-            Admission::Admitted { .. }
-        ));
+        assert!(matches!(limit.check("192.0.2.2".parse().unwrap()), Admission::Admitted { .. }));
         clock.advance(retry_after - Duration::from_millis(1));
         assert!(matches!(limit.check(address), Admission::Denied { .. }));
         clock.advance(Duration::from_millis(1));

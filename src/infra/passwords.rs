@@ -87,10 +87,7 @@ impl Passwords {
         let hash = hash.unwrap_or_else(|| self.0.nobody.clone());
         self.run(move || {
             let hash = PasswordHash::new(&hash).map_err(|e| PasswordError::Failed(e.to_string()))?;
-            Ok(Argon2::default()
-                .verify_password(password.expose().as_bytes(), &hash)
-                .is_ok()
-                && known)
+            Ok(Argon2::default().verify_password(password.expose().as_bytes(), &hash).is_ok() && known)
         })
         .await
     }
@@ -103,14 +100,9 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let admitted = Arc::clone(&self.0.admitted)
-            .try_acquire_owned()
-            .map_err(|_| PasswordError::Busy)?;
+        let admitted = Arc::clone(&self.0.admitted).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
         let waiting = Waiting::enter(&self.0.waiting);
-        let running = Arc::clone(&self.0.running)
-            .acquire_owned()
-            .await
-            .map_err(|_| PasswordError::Busy)?;
+        let running = Arc::clone(&self.0.running).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
         // The slots go along with the work: it can't be stopped, even if its caller goes away.
         tokio::task::spawn_blocking(move || {
             let _held = (admitted, running, waiting);
@@ -151,12 +143,7 @@ mod tests {
     use crate::base::rng::SystemRng;
 
     fn passwords(parallelism: usize) -> Passwords {
-        Passwords::new(
-            parallelism,
-            Arc::new(SystemRng),
-            IntGauge::new("waiting", "test").unwrap(),
-        )
-        .unwrap()
+        Passwords::new(parallelism, Arc::new(SystemRng), IntGauge::new("waiting", "test").unwrap()).unwrap()
     }
 
     fn secret(text: &str) -> Secret {
@@ -169,12 +156,7 @@ mod tests {
         let hash = passwords.hash(secret("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_ne!(hash, passwords.hash(secret("correct horse")).await.unwrap(), "salted");
-        assert!(
-            passwords
-                .verify(secret("correct horse"), Some(hash.clone()))
-                .await
-                .unwrap()
-        );
+        assert!(passwords.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify(secret("correct horsf"), Some(hash)).await.unwrap());
         assert!(!passwords.verify(secret(""), None).await.unwrap());
         assert!(matches!(

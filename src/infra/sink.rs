@@ -47,11 +47,8 @@ mod tests {
     fn the_latest_use_of_each_secret_is_kept() {
         let sink = UsageSink::default();
         let at = |micros| Timestamp::from_micros(micros).unwrap();
-        let used = |secret, micros| LastUse {
-            key: KeyId::from_bits(1),
-            secret: SecretId::from_bits(secret),
-            at: at(micros),
-        };
+        let used =
+            |secret, micros| LastUse { key: KeyId::from_bits(1), secret: SecretId::from_bits(secret), at: at(micros) };
         for (secret, micros) in [(1, 5), (1, 9), (1, 7), (2, 3)] {
             sink.record(used(secret, micros));
         }

@@ -28,16 +28,10 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
 
     for item in document.paths.paths.values_mut() {
-        for operation in [
-            &mut item.get,
-            &mut item.post,
-            &mut item.put,
-            &mut item.patch,
-            &mut item.delete,
-            &mut item.head,
-        ]
-        .into_iter()
-        .flatten()
+        for operation in
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete, &mut item.head]
+                .into_iter()
+                .flatten()
         {
             complete_operation(operation);
         }
@@ -52,10 +46,7 @@ fn complete_operation(operation: &mut Operation) {
         ("429", "A limit refuses the request; `Retry-After` says for how long."),
         ("431", "The headers are larger than 16 KiB."),
         ("500", "A defect; the request id leads to it in the log."),
-        (
-            "503",
-            "Overloaded, or the storage can't be used just now; `Retry-After` says when to try again.",
-        ),
+        ("503", "Overloaded, or the storage can't be used just now; `Retry-After` says when to try again."),
     ];
     if operation.request_body.is_some() {
         shared.push(("413", "The body is larger than 1 MiB."));
@@ -69,9 +60,9 @@ fn complete_operation(operation: &mut Operation) {
     if takes_input {
         shared.push(("400", "The request breaks a rule; `errors` says which field and why."));
     }
-    if operation.security.is_some() {
-        shared.push(("401", "No credentials, or none that are good now."));
-        shared.push(("400", "Two different credentials were sent."));
+    // An operation that says nothing of security is open to everybody, and says so.
+    if !operation.security.get_or_insert_default().is_empty() {
+        shared.push(("401", "No credentials, none that are good now, or two of them."));
     }
     let responses = &mut operation.responses.responses;
     for (status, description) in shared {
@@ -93,24 +84,14 @@ fn complete_response(status: &str, response: &mut Response) {
             .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
             .build()
     };
-    response.headers.insert(
-        "X-Request-Id".to_owned(),
-        RefOr::T(text("Names the request in the service's log.")),
-    );
+    response.headers.insert("X-Request-Id".to_owned(), RefOr::T(text("Names the request in the service's log.")));
     if status == "429" || status == "503" {
         let mut header = HeaderBuilder::new().description(Some("Seconds to wait."));
-        header = header.schema(Some(
-            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build(),
-        ));
-        response
-            .headers
-            .insert("Retry-After".to_owned(), RefOr::T(header.build()));
+        header = header.schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build()));
+        response.headers.insert("Retry-After".to_owned(), RefOr::T(header.build()));
     }
     if status == "401" {
-        response.headers.insert(
-            "WWW-Authenticate".to_owned(),
-            RefOr::T(text("The challenge of RFC 9110.")),
-        );
+        response.headers.insert("WWW-Authenticate".to_owned(), RefOr::T(text("The challenge of RFC 9110.")));
     }
     let is_problem = status.starts_with(['4', '5']) && response.content.is_empty();
     if is_problem {
@@ -125,9 +106,7 @@ fn complete_response(status: &str, response: &mut Response) {
         });
         let mut content = Content::new(Some(Ref::from_schema_name("Problem")));
         content.example = Some(example);
-        response
-            .content
-            .insert("application/problem+json".to_owned(), RefOr::T(content));
+        response.content.insert("application/problem+json".to_owned(), RefOr::T(content));
     }
 }
 
@@ -158,17 +137,13 @@ pub fn duration() -> utoipa::openapi::schema::Schema {
         .schema_type(Type::Integer)
         .minimum(Some(1))
         .maximum(Some(crate::base::duration::MAX_SECONDS));
-    let short = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .pattern(Some("^[1-9][0-9]{0,3}[smhd]$"));
+    let short = ObjectBuilder::new().schema_type(Type::String).pattern(Some(crate::base::duration::SHORT_FORM));
     let none = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Null));
     OneOfBuilder::new()
         .item(seconds)
         .item(short)
         .item(none)
-        .description(Some(
-            "Whole seconds, or a short form such as `5s`, `15m`, `12h` or `30d`; at most 100 years.",
-        ))
+        .description(Some("Whole seconds, or a short form such as `5s`, `15m`, `12h` or `30d`; at most 99999 days."))
         .examples([serde_json::json!("30d")])
         .build()
         .into()

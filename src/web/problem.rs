@@ -18,7 +18,10 @@ use super::rate::RateLimited;
 
 /// What a client is told when something went wrong.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
@@ -72,7 +75,7 @@ impl Problem {
     /// A problem with a stable code and a sentence for people, which must not hold what the client sent.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             code,
             detail: detail.into(),
@@ -80,7 +83,7 @@ impl Problem {
             violated: Vec::new(),
             id: None,
             headers: Vec::new(),
-        }
+        }))
     }
 
     /// `400`.
@@ -105,13 +108,10 @@ impl Problem {
     /// `429` in the contract's words.
     #[must_use]
     pub fn rate_limited(limit: &RateLimited) -> Self {
-        let mut problem = Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limited",
-            "Rate limit exceeded. Try again later.",
-        );
-        problem.violated.push(limit.name.clone());
-        problem.headers.extend(limit.headers());
+        let mut problem =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded. Try again later.");
+        problem.0.violated.push(limit.name.clone());
+        problem.0.headers.extend(limit.headers());
         problem.with_header(RETRY_AFTER, HeaderValue::from(limit.reset_seconds.max(1)))
     }
 
@@ -125,11 +125,7 @@ impl Problem {
     #[must_use]
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(cause = %cause, "request failed");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "An internal error occurred.",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "An internal error occurred.")
     }
 
     /// The problem of a bare status, as axum and hyper give them.
@@ -150,31 +146,31 @@ impl Problem {
     /// Adds a header to the answer.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// Replaces the code.
     pub fn set_code(&mut self, code: &'static str) {
-        self.code = code;
+        self.0.code = code;
     }
 
     /// Names a limit that refused the request.
     pub fn violate(&mut self, limit: &'static str) {
-        self.violated.push(Cow::Borrowed(limit));
+        self.0.violated.push(Cow::Borrowed(limit));
     }
 
     /// Names what an earlier request made.
     #[must_use]
     pub fn with_id(mut self, id: String) -> Self {
-        self.id = Some(id);
+        self.0.id = Some(id);
         self
     }
 
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The body, once the request's id is known.
@@ -182,15 +178,15 @@ impl Problem {
     pub fn render(&self, request_id: &str) -> Vec<u8> {
         let body = ProblemBody {
             kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            code: self.code,
-            error: &self.detail,
+            title: self.0.status.canonical_reason().unwrap_or("Error"),
+            status: self.0.status.as_u16(),
+            detail: &self.0.detail,
+            code: self.0.code,
+            error: &self.0.detail,
             request_id,
-            errors: &self.errors,
-            violated: &self.violated,
-            id: self.id.as_deref(),
+            errors: &self.0.errors,
+            violated: &self.0.violated,
+            id: self.0.id.as_deref(),
         };
         // Strings and numbers alone: can't fail.
         serde_json::to_vec(&body).unwrap_or_default()
@@ -199,11 +195,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        for (name, value) in &self.headers {
+        let mut response = self.0.status.into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        for (name, value) in &self.0.headers {
             response.headers_mut().append(name, value.clone());
         }
         response.extensions_mut().insert(self);
@@ -214,7 +208,7 @@ impl IntoResponse for Problem {
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Self {
         let mut problem = Self::bad_request("invalid_request", invalid.to_string());
-        problem.errors = invalid.0;
+        problem.0.errors = invalid.0;
         problem
     }
 }
@@ -224,10 +218,7 @@ impl From<DbError> for Problem {
         match error {
             DbError::Unavailable(cause) => {
                 tracing::warn!(cause = %cause, "the storage is unavailable");
-                Self::unavailable(
-                    "storage_unavailable",
-                    "The storage can't be used just now. Try again later.",
-                )
+                Self::unavailable("storage_unavailable", "The storage can't be used just now. Try again later.")
             }
             error @ (DbError::Unique(_) | DbError::Internal(_)) => Self::internal(&error),
         }

@@ -32,13 +32,7 @@ impl RateLimited {
     /// The headers that tell of it. See `draft-ietf-httpapi-ratelimit-headers`.
     #[must_use]
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
-        let Self {
-            name,
-            limit,
-            window_seconds,
-            remaining,
-            reset_seconds,
-        } = self;
+        let Self { name, limit, window_seconds, remaining, reset_seconds } = self;
         let number = |n: &u64| HeaderValue::from(*n);
         let mut headers = vec![
             (HeaderName::from_static("x-ratelimit-limit"), number(limit)),
@@ -112,18 +106,10 @@ mod tests {
 
     #[test]
     fn headers_are_structured_fields() {
-        let limited = RateLimited {
-            name: "minute".into(),
-            limit: 60,
-            window_seconds: 60,
-            remaining: 12,
-            reset_seconds: 30,
-        };
-        let headers: Vec<_> = limited
-            .headers()
-            .into_iter()
-            .map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned()))
-            .collect();
+        let limited =
+            RateLimited { name: "minute".into(), limit: 60, window_seconds: 60, remaining: 12, reset_seconds: 30 };
+        let headers: Vec<_> =
+            limited.headers().into_iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();
         for (name, value) in [
             ("ratelimit-policy", "\"minute\";q=60;w=60"),
             ("ratelimit", "\"minute\";r=12;t=30"),

@@ -47,22 +47,13 @@ impl RequestContext {
     /// Reads it from a request.
     #[must_use]
     pub fn read(headers: &HeaderMap, peer: Option<Peer>, trusted: &[IpNet], now: Timestamp, rng: &dyn Rng) -> Self {
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| {
-            address.ip().to_canonical()
-        });
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip().to_canonical());
         Self(Arc::new(RequestFacts {
-            id: headers
-                .get("x-request-id")
-                .and_then(accepted_id)
-                .unwrap_or_else(|| new_id(now, rng)),
+            id: headers.get("x-request-id").and_then(accepted_id).unwrap_or_else(|| new_id(now, rng)),
             trace_id: headers.get("traceparent").and_then(trace_id),
             ip: client_address(peer, headers, trusted),
             user_agent: headers.get(header::USER_AGENT).map(|value| {
-                String::from_utf8_lossy(value.as_bytes())
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(256)
-                    .collect()
+                String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(256).collect()
             }),
             caller: OnceLock::new(),
         }))
@@ -125,11 +116,8 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     if trusted.is_empty() || !is_trusted(&peer) {
         return nearest;
     }
-    let lines: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .map(|value| value.to_str().unwrap_or_default())
-        .collect();
+    let lines: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default()).collect();
     for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
         let Some(address) = forwarded_address(entry.trim()) else {
             break;
@@ -182,45 +170,22 @@ mod tests {
             read(&pairs, peer, trusted).ip.to_string()
         };
         assert_eq!(xff(&["1.1.1.1"], "9.9.9.9:1", &[]), "9.9.9.9", "nobody is trusted");
-        assert_eq!(
-            xff(&["1.1.1.1"], "9.9.9.9:1", &["10.0.0.0/8"]),
-            "9.9.9.9",
-            "the peer isn't a proxy"
-        );
-        assert_eq!(
-            xff(&["6.6.6.6, 1.1.1.1"], "10.0.0.1:1", &["10.0.0.0/8"]),
-            "1.1.1.1",
-            "the right-most stranger"
-        );
-        assert_eq!(
-            xff(&["1.1.1.1, 10.0.0.2"], "10.0.0.1:1", &["10.0.0.0/8"]),
-            "1.1.1.1",
-            "through two proxies"
-        );
+        assert_eq!(xff(&["1.1.1.1"], "9.9.9.9:1", &["10.0.0.0/8"]), "9.9.9.9", "the peer isn't a proxy");
+        assert_eq!(xff(&["6.6.6.6, 1.1.1.1"], "10.0.0.1:1", &["10.0.0.0/8"]), "1.1.1.1", "the right-most stranger");
+        assert_eq!(xff(&["1.1.1.1, 10.0.0.2"], "10.0.0.1:1", &["10.0.0.0/8"]), "1.1.1.1", "through two proxies");
         assert_eq!(
             xff(&["6.6.6.6", "1.1.1.1"], "10.0.0.1:1", &["10.0.0.0/8"]),
             "1.1.1.1",
             "several lines are one list"
         );
-        assert_eq!(
-            xff(&["10.0.0.3"], "10.0.0.1:1", &["10.0.0.0/8"]),
-            "10.0.0.3",
-            "all trusted: the farthest"
-        );
+        assert_eq!(xff(&["10.0.0.3"], "10.0.0.1:1", &["10.0.0.0/8"]), "10.0.0.3", "all trusted: the farthest");
         assert_eq!(
             xff(&["6.6.6.6, nonsense"], "10.0.0.1:1", &["10.0.0.0/8"]),
             "10.0.0.1",
             "what can't be read ends the chain"
         );
-        assert_eq!(
-            xff(&["[2001:db8::1]:443"], "10.0.0.1:1", &["10.0.0.0/8"]),
-            "2001:db8::1"
-        );
-        assert_eq!(
-            xff(&[], "[::ffff:9.9.9.9]:1", &[]),
-            "9.9.9.9",
-            "a mapped address is the address"
-        );
+        assert_eq!(xff(&["[2001:db8::1]:443"], "10.0.0.1:1", &["10.0.0.0/8"]), "2001:db8::1");
+        assert_eq!(xff(&[], "[::ffff:9.9.9.9]:1", &[]), "9.9.9.9", "a mapped address is the address");
     }
 
     #[test]

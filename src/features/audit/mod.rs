@@ -69,10 +69,7 @@ impl By {
     /// The command line, or the service at start.
     #[must_use]
     pub fn system(name: &'static str, ctx: &Ctx) -> Self {
-        Self {
-            actor: Actor::System(name),
-            origin: RequestContext::internal(ctx.now(), &*ctx.rng),
-        }
+        Self { actor: Actor::System(name), origin: RequestContext::internal(ctx.now(), &*ctx.rng) }
     }
 }
 

@@ -20,7 +20,7 @@ enum Credential {
 /// The caller.
 ///
 /// # Errors
-/// `401` for no or no good credentials, `400` for two, `503` if the storage is gone.
+/// `401` for no or no good credentials or two of them, `503` if the storage is gone.
 pub(super) async fn caller(ctx: &Ctx, headers: &HeaderMap) -> Result<Caller, Problem> {
     match credential(headers)? {
         Credential::Bearer(token) if sessions::token::is_token(token.expose()) => person(ctx, &token).await,
@@ -29,20 +29,13 @@ pub(super) async fn caller(ctx: &Ctx, headers: &HeaderMap) -> Result<Caller, Pro
 }
 
 fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
-    let ambiguous = || {
-        Problem::bad_request(
-            "ambiguous_credentials",
-            "Send one credential: Authorization or X-API-Key.",
-        )
-    };
+    let ambiguous =
+        || Problem::unauthorized("ambiguous_credentials", "Send one credential: Authorization or X-API-Key.");
     let mut keys = headers.get_all("x-api-key").iter();
     let mut bearers = headers.get_all(header::AUTHORIZATION).iter();
     let found = match (keys.next(), bearers.next()) {
         (Some(_), Some(_)) => return Err(ambiguous()),
-        (Some(value), None) => value
-            .to_str()
-            .ok()
-            .map(|text| Credential::ApiKey(Secret::new(text.trim().to_owned()))),
+        (Some(value), None) => value.to_str().ok().map(|text| Credential::ApiKey(Secret::new(text.trim().to_owned()))),
         (None, Some(value)) => {
             let token = value
                 .to_str()
@@ -70,9 +63,7 @@ fn refused() -> Problem {
 
 async fn person(ctx: &Ctx, token: &Secret) -> Result<Caller, Problem> {
     let hash = sessions::token::hash(token.expose());
-    let session = sessions::store::live(ctx.db.reader().await?.conn(), &hash, ctx.now())
-        .await?
-        .ok_or_else(refused)?;
+    let session = sessions::store::live(ctx.db.reader().await?.conn(), &hash, ctx.now()).await?.ok_or_else(refused)?;
     Ok(Caller::Person(Person {
         user: session.user_id,
         username: session.username,
@@ -83,18 +74,12 @@ async fn person(ctx: &Ctx, token: &Secret) -> Result<Caller, Problem> {
 
 async fn machine(ctx: &Ctx, key: &Secret) -> Result<Caller, Problem> {
     let presented = PresentedKey::parse(key.expose()).map_err(|_| refused())?;
-    let found = keys::store::by_hash(ctx.db.reader().await?.conn(), &presented.hash())
-        .await?
-        .ok_or_else(refused)?;
+    let found = keys::store::by_hash(ctx.db.reader().await?.conn(), &presented.hash()).await?.ok_or_else(refused)?;
     let now = ctx.now();
     if keys::rules::state(&found.key, found.secret_expires_at, now) != KeyState::Active {
         return Err(refused());
     }
-    ctx.usage.record(LastUse {
-        key: found.key.id,
-        secret: found.secret_id,
-        at: now,
-    });
+    ctx.usage.record(LastUse { key: found.key.id, secret: found.secret_id, at: now });
     Ok(Caller::Machine(Machine {
         key: found.key.id,
         name: found.key.name,

@@ -17,11 +17,7 @@ use crate::web::request::RequestContext;
 use super::{Access, Caller, Machine, Permission, Person, Reach, authenticate};
 
 fn forbidden() -> Problem {
-    Problem::new(
-        StatusCode::FORBIDDEN,
-        "forbidden",
-        "The caller isn't allowed to do this.",
-    )
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", "The caller isn't allowed to do this.")
 }
 
 /// The problem of a key that isn't there, or not for this caller.
@@ -53,11 +49,9 @@ impl FromRequestParts<Ctx> for PersonCaller {
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         match authenticated(parts, ctx).await? {
             (Caller::Person(person), by) => Ok(Self { person, by }),
-            (Caller::Machine(_), _) => Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "person_required",
-                "Only a person can do this, not a key.",
-            )),
+            (Caller::Machine(_), _) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "person_required", "Only a person can do this, not a key."))
+            }
         }
     }
 }
@@ -115,12 +109,7 @@ impl<P: Permission> FromRequestParts<Ctx> for InProject<P> {
         let (caller, by) = authenticated(parts, ctx).await?;
         let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| not_found())?;
         check(ctx, &caller, P::SCOPE, project, not_found).await?;
-        Ok(Self {
-            caller,
-            by,
-            project,
-            permission: PhantomData,
-        })
+        Ok(Self { caller, by, project, permission: PhantomData })
     }
 }
 
@@ -148,12 +137,7 @@ impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
                 .ok_or_else(|| Problem::not_found("project_not_found", "You have no project of your own."))?,
         };
         check(ctx, &caller, P::SCOPE, project, forbidden).await?;
-        Ok(Self {
-            caller,
-            by,
-            project,
-            permission: PhantomData,
-        })
+        Ok(Self { caller, by, project, permission: PhantomData })
     }
 }
 
@@ -176,20 +160,10 @@ impl<P: Permission> FromRequestParts<Ctx> for OnKey<P> {
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         let (caller, by) = authenticated(parts, ctx).await?;
-        let Path(key) = Path::from_request_parts(parts, ctx)
-            .await
-            .map_err(|_| key_not_found())?;
-        let project = keys::store::project_of(ctx.db.reader().await?.conn(), key)
-            .await?
-            .ok_or_else(key_not_found)?;
+        let Path(key) = Path::from_request_parts(parts, ctx).await.map_err(|_| key_not_found())?;
+        let project = keys::store::project_of(ctx.db.reader().await?.conn(), key).await?.ok_or_else(key_not_found)?;
         check(ctx, &caller, P::SCOPE, project, key_not_found).await?;
-        Ok(Self {
-            caller,
-            by,
-            project,
-            key,
-            permission: PhantomData,
-        })
+        Ok(Self { caller, by, project, key, permission: PhantomData })
     }
 }
 
@@ -214,11 +188,6 @@ impl<P: Permission> FromRequestParts<Ctx> for Anywhere<P> {
         if reach == Reach::Projects(Vec::new()) {
             return Err(forbidden());
         }
-        Ok(Self {
-            caller,
-            by,
-            reach,
-            permission: PhantomData,
-        })
+        Ok(Self { caller, by, reach, permission: PhantomData })
     }
 }

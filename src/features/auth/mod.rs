@@ -97,10 +97,7 @@ impl Caller {
             Self::Person(person) => Actor::User(person.user, person.username.clone()),
             Self::Machine(machine) => Actor::Key(machine.key, machine.name.clone()),
         };
-        By {
-            actor,
-            origin: origin.clone(),
-        }
+        By { actor, origin: origin.clone() }
     }
 
     /// The id of the person or the key.
@@ -137,9 +134,8 @@ impl Caller {
             Self::Person(person) => {
                 let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?;
                 Ok(match role {
-                    None => Access::Hidden,
                     Some(_) if person.is_admin => Access::Granted,
-                    Some(None) => Access::Hidden,
+                    None | Some(None) => Access::Hidden,
                     Some(Some(role)) => granted(role.grants(scope)),
                 })
             }
@@ -161,11 +157,7 @@ impl Caller {
             Self::Person(person) => {
                 let roles = projects::store::roles(ctx.db.reader().await?.conn(), person.user).await?;
                 Ok(Reach::Projects(
-                    roles
-                        .into_iter()
-                        .filter(|(_, role)| role.grants(scope))
-                        .map(|(project, _)| project)
-                        .collect(),
+                    roles.into_iter().filter(|(_, role)| role.grants(scope)).map(|(project, _)| project).collect(),
                 ))
             }
         }
@@ -180,9 +172,7 @@ impl Caller {
             Self::Machine(machine) => Ok(Grants::Held(machine.scopes.clone())),
             Self::Person(person) if person.is_admin => Ok(Grants::Everything),
             Self::Person(person) => {
-                let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user)
-                    .await?
-                    .flatten();
+                let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?.flatten();
                 Ok(Grants::Role(role))
             }
         }

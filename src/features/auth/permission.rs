@@ -62,9 +62,7 @@ impl Role {
     /// `None` for a word that is no role.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Owner, Self::Admin, Self::Member, Self::Viewer]
-            .into_iter()
-            .find(|role| role.word() == word)
+        [Self::Owner, Self::Admin, Self::Member, Self::Viewer].into_iter().find(|role| role.word() == word)
     }
 
     /// The scopes that the role grants.
@@ -80,9 +78,7 @@ impl Role {
     /// Whether it grants this one.
     #[must_use]
     pub fn grants(self, scope: &str) -> bool {
-        self.scopes()
-            .iter()
-            .any(|held| crate::features::scopes::covers(held, scope))
+        self.scopes().iter().any(|held| crate::features::scopes::covers(held, scope))
     }
 }
 
@@ -93,10 +89,7 @@ mod tests {
     #[test]
     fn permissions_are_valid_scopes_of_our_own() {
         for (scope, text) in ALL {
-            assert!(
-                scope.parse::<crate::features::scopes::Scope>().unwrap().is_own(),
-                "{scope}"
-            );
+            assert!(scope.parse::<crate::features::scopes::Scope>().unwrap().is_own(), "{scope}");
             assert!(!text.trim().is_empty(), "{scope}");
         }
     }

@@ -17,10 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 /// The routes.
 pub fn router() -> OpenApiRouter<Ctx> {
-    OpenApiRouter::new()
-        .routes(routes!(health))
-        .routes(routes!(live))
-        .routes(routes!(ready))
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(live)).routes(routes!(ready))
 }
 
 /// The process answers.
@@ -77,22 +74,12 @@ pub(super) struct Checked {
     ))),
 )]
 pub(super) async fn health(State(ctx): State<Ctx>, headers: HeaderMap) -> Response {
-    let wants_json = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|accept| {
-            accept
-                .split(',')
-                .any(|part| part.trim().to_ascii_lowercase().starts_with("application/json"))
-        });
+    let wants_json = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| {
+        accept.split(',').any(|part| part.trim().to_ascii_lowercase().starts_with("application/json"))
+    });
     if wants_json {
         let version = env!("CARGO_PKG_VERSION");
-        Json(Health {
-            status: "ok",
-            version,
-            uptime_seconds: ctx.uptime().as_secs(),
-        })
-        .into_response()
+        Json(Health { status: "ok", version, uptime_seconds: ctx.uptime().as_secs() }).into_response()
     } else {
         "OK".into_response()
     }
@@ -106,10 +93,7 @@ pub(super) async fn health(State(ctx): State<Ctx>, headers: HeaderMap) -> Respon
     responses((status = 200, description = "It lives", body = Report)),
 )]
 pub(super) async fn live() -> Json<Report> {
-    Json(Report {
-        status: "ok",
-        checks: Checks::default(),
-    })
+    Json(Report { status: "ok", checks: Checks::default() })
 }
 
 /// Can it work?
@@ -128,21 +112,7 @@ pub(super) async fn ready(State(ctx): State<Ctx>) -> Response {
     let latency_ms = ctx.clock.monotonic().saturating_sub(started).as_secs_f64() * 1000.0;
     let word = |ok: bool| if ok { "ok" } else { "unavailable" };
     let status = if ctx.is_draining() { "draining" } else { word(reachable) };
-    let code = if status == "ok" {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let database = Some(Checked {
-        status: word(reachable),
-        latency_ms: (latency_ms * 1000.0).round() / 1000.0,
-    });
-    (
-        code,
-        Json(Report {
-            status,
-            checks: Checks { database },
-        }),
-    )
-        .into_response()
+    let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let database = Some(Checked { status: word(reachable), latency_ms: (latency_ms * 1000.0).round() / 1000.0 });
+    (code, Json(Report { status, checks: Checks { database } })).into_response()
 }

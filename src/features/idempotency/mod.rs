@@ -31,13 +31,14 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
         let Some(value) = parts.headers.get("idempotency-key") else {
             return Ok(Self(None));
         };
-        match std::str::from_utf8(value.as_bytes()) {
-            Ok(text) if (1..=255).contains(&text.len()) => Ok(Self(Some(text.to_owned()))),
-            _ => Err(Problem::bad_request(
+        if !(1..=255).contains(&value.len()) {
+            return Err(Problem::bad_request(
                 "invalid_idempotency_key",
                 "Idempotency-Key must be text of 1 to 255 bytes.",
-            )),
+            ));
         }
+        // Every byte is a character of Latin-1, so that any value is some text.
+        Ok(Self(Some(value.as_bytes().iter().map(|byte| char::from(*byte)).collect())))
     }
 }
 
@@ -113,9 +114,7 @@ pub async fn claim(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: T
         return Ok(());
     }
     if earlier.fingerprint == request.fingerprint {
-        Err(Claimed::Replay {
-            resource_id: earlier.resource_id,
-        })
+        Err(Claimed::Replay { resource_id: earlier.resource_id })
     } else {
         Err(Claimed::Mismatch)
     }

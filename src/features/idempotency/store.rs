@@ -84,9 +84,5 @@ pub(super) async fn find(tx: &mut Tx, request: &Request<'_>) -> Result<Option<Ea
 /// # Errors
 /// The storage.
 pub async fn prune(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql)
-        .bind(limit)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql).bind(limit).execute(c).await.map(|_| ()))
 }

@@ -84,20 +84,10 @@ pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants)
         if key.revoked_at.is_some() {
             return Err(ChangeError::Revoked);
         }
-        let Patch {
-            name,
-            description,
-            owner,
-            scopes,
-            metadata,
-            expires_at,
-        } = patch;
+        let Patch { name, description, owner, scopes, metadata, expires_at } = patch;
         // Compared with what the key holds under the lock: a scope that somebody takes away at this moment is a new one.
         let is_new = |scope: &&Scope| !key.scopes.iter().any(|held| held == *scope);
-        if scopes
-            .as_ref()
-            .is_some_and(|wanted| !wanted.iter().filter(is_new).all(|scope| grants.allow(scope)))
-        {
+        if scopes.as_ref().is_some_and(|wanted| !wanted.iter().filter(is_new).all(|scope| grants.allow(scope))) {
             return Err(ChangeError::NotHeld);
         }
         if let Some(name) = name {
@@ -180,22 +170,11 @@ pub async fn enable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeErro
 /// See [`ChangeError`].
 pub async fn delete(ctx: &Ctx, target: Target<'_>) -> Result<(), ChangeError> {
     let mut tx = ctx.db.begin().await?;
-    let key = store::lock(&mut tx, target.key, target.project)
-        .await?
-        .ok_or(ChangeError::NotFound)?;
+    let key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     let now = ctx.now();
     store::delete(&mut tx, target.key, target.project).await?;
     let before = json!(KeyView::at(key, now));
-    note(
-        &mut tx,
-        ctx,
-        target,
-        now,
-        ("key.delete", "key.deleted"),
-        json!({ "before": before.clone() }),
-        before,
-    )
-    .await?;
+    note(&mut tx, ctx, target, now, ("key.delete", "key.deleted"), json!({ "before": before.clone() }), before).await?;
     Ok(tx.commit().await?)
 }
 
@@ -207,9 +186,7 @@ async fn apply(
     change: impl FnOnce(&mut Key, Timestamp) -> Result<(), ChangeError>,
 ) -> Result<KeyView, ChangeError> {
     let mut tx = ctx.db.begin().await?;
-    let mut key = store::lock(&mut tx, target.key, target.project)
-        .await?
-        .ok_or(ChangeError::NotFound)?;
+    let mut key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     let now = ctx.now();
     let before = json!(KeyView::at(key.clone(), now));
     change(&mut key, now)?;
@@ -220,16 +197,7 @@ async fn apply(
     store::save(&mut tx, &key).await?;
     let view = KeyView::at(key, now);
     let after = json!(view);
-    note(
-        &mut tx,
-        ctx,
-        target,
-        now,
-        (action, event),
-        difference(&before, &after),
-        after,
-    )
-    .await?;
+    note(&mut tx, ctx, target, now, (action, event), difference(&before, &after), after).await?;
     tx.commit().await?;
     Ok(view)
 }
@@ -254,13 +222,7 @@ async fn note(
         changes: Some(changes),
     };
     audit::append(tx, ctx, entry).await?;
-    let event = Event {
-        at: now,
-        project: target.project,
-        kind: event,
-        resource_id: target.key.to_string(),
-        data,
-    };
+    let event = Event { at: now, project: target.project, kind: event, resource_id: target.key.to_string(), data };
     events::append(tx, ctx, event).await
 }
 

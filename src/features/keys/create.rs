@@ -32,31 +32,42 @@ pub const DAY: Duration = Duration::from_hours(24);
 pub struct NewKey {
     /// For people: 1 to 100 characters. The simple API takes `default` where it is left out.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 100, example = "billing worker", nullable = false)]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "billing worker"
+    )]
     pub name: Option<String>,
     /// For people.
     #[serde(default)]
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub description: Option<String>,
     /// What it may do. Nobody grants what they don't hold.
     #[serde(default)]
-    #[schema(nullable = false, example = json!(["orders:read"]))]
+    #[schema(example = json!(["orders:read"]))]
     pub scopes: Option<Scopes>,
-    /// How long it lasts: seconds, or a short form such as `30d`. For ever where neither this nor `expires_at` is given.
+    /// How long it lasts: seconds, or a short form such as `30d`. For ever where neither this nor `expires_at`
+    /// is given; with both, until whichever is first.
     #[serde(default)]
     #[schema(schema_with = crate::web::openapi::duration)]
     pub expires_in: Option<Seconds>,
     /// Until when it lasts.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2099-12-31T23:59:59Z")]
     pub expires_at: Option<Timestamp>,
     /// Whatever the owner wants to keep with it: at most 16 KiB of JSON.
     #[serde(default)]
-    #[schema(value_type = Option<Object>, nullable = false, example = json!({"team": "billing"}))]
+    #[schema(value_type = Option<Object>, example = json!({"team": "billing"}))]
     pub metadata: Option<Metadata>,
     /// Whom it is for, in the project's own words.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 255, example = "customer-42")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "customer-42"
+    )]
     pub owner: Option<String>,
 }
 
@@ -136,12 +147,8 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
 
     let mut tx = ctx.db.begin().await?;
     if let Some(client_key) = making.idempotency_key {
-        let request = idempotency::Request {
-            caller: making.caller_id,
-            operation: "key.create",
-            key: client_key,
-            fingerprint,
-        };
+        let request =
+            idempotency::Request { caller: making.caller_id, operation: "key.create", key: client_key, fingerprint };
         idempotency::claim(&mut tx, &request, &id.to_string(), now).await?;
     }
     let limit = match making.responsible {
@@ -168,20 +175,11 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
         changes: Some(json!({ "after": view })),
     };
     audit::append(&mut tx, ctx, entry).await?;
-    let event = Event {
-        at: now,
-        project: making.project,
-        kind: "key.created",
-        resource_id: id.to_string(),
-        data: view,
-    };
+    let event =
+        Event { at: now, project: making.project, kind: "key.created", resource_id: id.to_string(), data: view };
     events::append(&mut tx, ctx, event).await?;
     tx.commit().await?;
-    Ok(Created {
-        key,
-        secret: secret.secret,
-        limit,
-    })
+    Ok(Created { key, secret: secret.secret, limit })
 }
 
 fn told(limit: u32, remaining: u64, reset_seconds: u64) -> RateLimited {

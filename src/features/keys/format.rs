@@ -87,13 +87,7 @@ impl NewSecret {
         let (first_four, last_four) = (body[..4].to_owned(), body[BODY - 4..].to_owned());
         let text = head + &body;
         let hash = Sha256::digest(&text).to_vec();
-        Self {
-            secret: Secret::new(text),
-            hash,
-            prefix: prefix.to_owned(),
-            first_four,
-            last_four,
-        }
+        Self { secret: Secret::new(text), hash, prefix: prefix.to_owned(), first_four, last_four }
     }
 }
 
@@ -114,10 +108,7 @@ mod tests {
     fn a_known_key_stays_what_it_is() {
         // Made by another implementation (Python's zlib.crc32 and base64), so that the format can't drift.
         let key = NewSecret::from_random("sk", &std::array::from_fn(|i| u8::try_from(i).unwrap()));
-        assert_eq!(
-            key.secret.expose(),
-            "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg"
-        );
+        assert_eq!(key.secret.expose(), "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg");
         assert_eq!(hex::encode(&key.hash), hex::encode(Sha256::digest(key.secret.expose())));
         assert_eq!((key.first_four.as_str(), key.last_four.as_str()), ("AAEC", "_cIg"));
     }

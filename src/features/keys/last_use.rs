@@ -21,7 +21,9 @@ pub async fn flush(ctx: &Ctx) -> Result<(), DbError> {
     }
     .await;
     if written.is_err() {
-        used.into_iter().for_each(|used| ctx.usage.record(used));
+        for used in used {
+            ctx.usage.record(used);
+        }
     }
     written
 }

@@ -21,14 +21,8 @@ pub async fn list(
     limit: Limit,
 ) -> Result<Page<KeyView>, DbError> {
     let now = ctx.now();
-    let after = after.unwrap_or(Cursor {
-        at: Timestamp::FAR,
-        id: KeyId::from_bits(u128::MAX),
-    });
+    let after = after.unwrap_or(Cursor { at: Timestamp::FAR, id: KeyId::from_bits(u128::MAX) });
     let rows = store::list(ctx.db.reader().await?.conn(), project, filter, now, &after, limit).await?;
-    let page = Page::cut(rows, limit, |key: &Key| Cursor {
-        at: key.created_at,
-        id: key.id,
-    });
+    let page = Page::cut(rows, limit, |key: &Key| Cursor { at: key.created_at, id: key.id });
     Ok(page.map(|key| KeyView::at(key, now)))
 }

@@ -240,11 +240,8 @@ fn folded(name: &str) -> String {
 /// # Errors
 /// The storage.
 pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
-    let row: Option<Row> = on!(conn, FIND, |c, sql| sqlx::query_as(sql)
-        .bind(id)
-        .bind(project)
-        .fetch_optional(c)
-        .await)?;
+    let row: Option<Row> =
+        on!(conn, FIND, |c, sql| sqlx::query_as(sql).bind(id).bind(project).fetch_optional(c).await)?;
     Ok(row.map(Key::from))
 }
 
@@ -253,10 +250,8 @@ pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Optio
 /// # Errors
 /// The storage.
 pub async fn by_hash(conn: Conn<'_>, hash: &[u8]) -> Result<Option<Presented>, DbError> {
-    let row: Option<PresentedRow> = on!(conn, BY_HASH, |c, sql| sqlx::query_as(sql)
-        .bind(hash)
-        .fetch_optional(c)
-        .await)?;
+    let row: Option<PresentedRow> =
+        on!(conn, BY_HASH, |c, sql| sqlx::query_as(sql).bind(hash).fetch_optional(c).await)?;
     Ok(row.map(|row| Presented {
         key: row.key.into(),
         secret_id: row.secret_id,
@@ -270,10 +265,7 @@ pub async fn by_hash(conn: Conn<'_>, hash: &[u8]) -> Result<Option<Presented>, D
 /// # Errors
 /// The storage.
 pub async fn project_of(conn: Conn<'_>, id: KeyId) -> Result<Option<ProjectId>, DbError> {
-    on!(conn, PROJECT_OF, |c, sql| sqlx::query_scalar(sql)
-        .bind(id)
-        .fetch_optional(c)
-        .await)
+    on!(conn, PROJECT_OF, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)
 }
 
 /// Keys of a project, newest first.
@@ -325,12 +317,7 @@ fn containing(text: &str) -> String {
 
 /// Reads a key and keeps others from changing it until the transaction ends.
 pub(super) async fn lock(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
-    on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql)
-        .bind(id)
-        .bind(project)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
+    on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))?;
     find(tx.conn(), id, project).await
 }
 
@@ -358,12 +345,7 @@ pub(super) async fn save(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
 
 /// Removes a key with its secrets.
 pub(super) async fn delete(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<(), DbError> {
-    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql)
-        .bind(id)
-        .bind(project)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))
 }
 
 /// Whether a person may make another key: `Err(at)` names the creation that must first leave the window, which begins
@@ -374,11 +356,7 @@ pub(super) async fn admit_creation(
     since: Timestamp,
     limit: u32,
 ) -> Result<Result<u64, Timestamp>, DbError> {
-    on!(tx.conn(), LOCK_USER, |c, sql| sqlx::query(sql)
-        .bind(user)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
+    on!(tx.conn(), LOCK_USER, |c, sql| sqlx::query(sql).bind(user).execute(c).await.map(|_| ()))?;
     let nth: Option<Timestamp> = on!(tx.conn(), NTH_CREATION, |c, sql| sqlx::query_scalar(sql)
         .bind(user)
         .bind(since)
@@ -388,23 +366,14 @@ pub(super) async fn admit_creation(
     if let Some(at) = nth {
         return Ok(Err(at));
     }
-    let count: i64 = on!(tx.conn(), COUNT_CREATIONS, |c, sql| sqlx::query_scalar(sql)
-        .bind(user)
-        .bind(since)
-        .fetch_one(c)
-        .await)?;
+    let count: i64 =
+        on!(tx.conn(), COUNT_CREATIONS, |c, sql| sqlx::query_scalar(sql).bind(user).bind(since).fetch_one(c).await)?;
     Ok(Ok(u64::try_from(count).unwrap_or(0)))
 }
 
 /// Counts a creation, for good: deleting the key doesn't take it back.
 pub(super) async fn add_creation(tx: &mut Tx, user: UserId, key: KeyId, at: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), ADD_CREATION, |c, sql| sqlx::query(sql)
-        .bind(user)
-        .bind(key)
-        .bind(at)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), ADD_CREATION, |c, sql| sqlx::query(sql).bind(user).bind(key).bind(at).execute(c).await.map(|_| ()))
 }
 
 /// Forgets creations before `limit`.
@@ -412,11 +381,7 @@ pub(super) async fn add_creation(tx: &mut Tx, user: UserId, key: KeyId, at: Time
 /// # Errors
 /// The storage.
 pub async fn prune_creations(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), PRUNE_CREATIONS, |c, sql| sqlx::query(sql)
-        .bind(limit)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), PRUNE_CREATIONS, |c, sql| sqlx::query(sql).bind(limit).execute(c).await.map(|_| ()))
 }
 
 /// Writes latest uses, in two statements whatever their number.
@@ -426,11 +391,7 @@ pub(super) async fn write_last_uses(tx: &mut Tx, used: &[LastUse]) -> Result<(),
         .map(|u| json!({ "key": u.key, "secret": u.secret, "at": u.at, "micros": u.at.as_micros() }))
         .collect();
     for statement in [USED_KEYS, USED_SECRETS] {
-        on!(tx.conn(), statement, |c, sql| sqlx::query(sql)
-            .bind(Json(&rows))
-            .execute(c)
-            .await
-            .map(|_| ()))?;
+        on!(tx.conn(), statement, |c, sql| sqlx::query(sql).bind(Json(&rows)).execute(c).await.map(|_| ()))?;
     }
     Ok(())
 }

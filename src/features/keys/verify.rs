@@ -43,29 +43,16 @@ pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question) -> Result<Ans
 
 async fn answer(ctx: &Ctx, reach: &Reach, question: &Question) -> Result<Answer, DbError> {
     let Ok(presented) = PresentedKey::parse(question.key.expose()) else {
-        return Ok(Answer {
-            code: Code::Malformed,
-            key: None,
-        });
+        return Ok(Answer { code: Code::Malformed, key: None });
     };
     let found = store::by_hash(ctx.db.reader().await?.conn(), &presented.hash()).await?;
     let Some(found) = found.filter(|found| reach.contains(found.key.project_id)) else {
-        return Ok(Answer {
-            code: Code::NotFound,
-            key: None,
-        });
+        return Ok(Answer { code: Code::NotFound, key: None });
     };
     let now = ctx.now();
     let code = rules::decide(&found.key, found.secret_expires_at, &question.scopes, now);
     if code == Code::Valid && !question.dry_run {
-        ctx.usage.record(LastUse {
-            key: found.key.id,
-            secret: found.secret_id,
-            at: now,
-        });
+        ctx.usage.record(LastUse { key: found.key.id, secret: found.secret_id, at: now });
     }
-    Ok(Answer {
-        code,
-        key: Some(found.key),
-    })
+    Ok(Answer { code, key: Some(found.key) })
 }

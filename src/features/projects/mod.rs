@@ -73,12 +73,6 @@ async fn announce(
         changes: Some(serde_json::json!({ "after": facts })),
     };
     audit::append(tx, ctx, entry).await?;
-    let event = Event {
-        at: now,
-        project: id,
-        kind: "project.created",
-        resource_id: id.to_string(),
-        data: facts,
-    };
+    let event = Event { at: now, project: id, kind: "project.created", resource_id: id.to_string(), data: facts };
     events::append(tx, ctx, event).await
 }

@@ -74,10 +74,7 @@ pub async fn system(conn: Conn<'_>) -> Result<Option<ProjectId>, DbError> {
 /// # Errors
 /// The storage.
 pub async fn personal(conn: Conn<'_>, user: UserId) -> Result<Option<ProjectId>, DbError> {
-    on!(conn, PERSONAL, |c, sql| sqlx::query_scalar(sql)
-        .bind(user)
-        .fetch_optional(c)
-        .await)
+    on!(conn, PERSONAL, |c, sql| sqlx::query_scalar(sql).bind(user).fetch_optional(c).await)
 }
 
 /// Whether the project exists, and if so, the person's role in it.
@@ -85,11 +82,8 @@ pub async fn personal(conn: Conn<'_>, user: UserId) -> Result<Option<ProjectId>,
 /// # Errors
 /// The storage.
 pub async fn role(conn: Conn<'_>, project: ProjectId, user: UserId) -> Result<Option<Option<Role>>, DbError> {
-    let row: Option<(ProjectId, Option<String>)> = on!(conn, ROLE, |c, sql| sqlx::query_as(sql)
-        .bind(project)
-        .bind(user)
-        .fetch_optional(c)
-        .await)?;
+    let row: Option<(ProjectId, Option<String>)> =
+        on!(conn, ROLE, |c, sql| sqlx::query_as(sql).bind(project).bind(user).fetch_optional(c).await)?;
     Ok(row.map(|(_, role)| role.as_deref().and_then(Role::from_word)))
 }
 
@@ -99,10 +93,7 @@ pub async fn role(conn: Conn<'_>, project: ProjectId, user: UserId) -> Result<Op
 /// The storage.
 pub async fn roles(conn: Conn<'_>, user: UserId) -> Result<Vec<(ProjectId, Role)>, DbError> {
     let rows: Vec<(ProjectId, String)> = on!(conn, ROLES, |c, sql| sqlx::query_as(sql).bind(user).fetch_all(c).await)?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(id, role)| Role::from_word(&role).map(|role| (id, role)))
-        .collect())
+    Ok(rows.into_iter().filter_map(|(id, role)| Role::from_word(&role).map(|role| (id, role))).collect())
 }
 
 /// The project's own prefix for keys, if it has one; `None` outside if there is no such project.
@@ -110,8 +101,5 @@ pub async fn roles(conn: Conn<'_>, user: UserId) -> Result<Vec<(ProjectId, Role)
 /// # Errors
 /// The storage.
 pub async fn prefix(conn: Conn<'_>, project: ProjectId) -> Result<Option<Option<String>>, DbError> {
-    on!(conn, PREFIX, |c, sql| sqlx::query_scalar(sql)
-        .bind(project)
-        .fetch_optional(c)
-        .await)
+    on!(conn, PREFIX, |c, sql| sqlx::query_scalar(sql).bind(project).fetch_optional(c).await)
 }

@@ -8,6 +8,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use serde::Deserialize;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{OpenApi, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -25,6 +28,31 @@ const PIECE: u64 = 63 * 1024;
 pub fn router() -> OpenApiRouter<Ctx> {
     OpenApiRouter::new().routes(routes!(random))
 }
+
+/// Says in the document how long a key may be on this server.
+pub fn set_maximum(document: &mut OpenApi, maximum: u64) {
+    let operation = document.paths.paths.get_mut("/key/{length}").and_then(|item| item.get.as_mut());
+    for parameter in operation.into_iter().flat_map(|operation| operation.parameters.iter_mut().flatten()) {
+        if let RefOr::T(parameter) = parameter
+            && parameter.name == "length"
+            && let Some(RefOr::T(Schema::Object(length))) = &mut parameter.schema
+        {
+            length.maximum = Some(maximum.into());
+        }
+    }
+}
+
+/// The schema of bytes as they are.
+struct Octets;
+
+impl PartialSchema for Octets {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl ToSchema for Octets {}
 
 /// How the bytes are written.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -47,7 +75,7 @@ pub(super) struct RandomQuery {
     ),
     responses(
         (status = 200, description = "The bytes, or their text", content(
-            (Vec<u8> = "application/octet-stream"),
+            (Octets = "application/octet-stream"),
             (String = "text/plain", example = "6ba7b8109dad11d180b400c04fd430c8"),
         )),
         (status = 400, description = "The length isn't a positive integer, or the query holds something else"),
@@ -105,12 +133,7 @@ fn pieces(rng: Arc<dyn Rng>, length: u64, encoding: Option<Encoding>) -> Body {
         let rng = Arc::clone(&rng);
         async move {
             let next = left.min(PIECE);
-            (next > 0).then(|| {
-                (
-                    Ok::<_, std::convert::Infallible>(piece(&*rng, next, encoding)),
-                    left - next,
-                )
-            })
+            (next > 0).then(|| (Ok::<_, std::convert::Infallible>(piece(&*rng, next, encoding)), left - next))
         }
     }))
 }

@@ -54,21 +54,14 @@ impl FromStr for Scope {
     fn from_str(text: &str) -> Result<Self, NotAScope> {
         let parts: Vec<&str> = text.split(':').collect();
         let plain = |part: &str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
+            !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
         };
         let (last, first) = parts.split_last().ok_or(NotAScope)?;
         let valid = text.len() <= MAX_LENGTH
             && (2..=8).contains(&parts.len())
             && first.iter().all(|part| plain(part))
             && (plain(last) || *last == "*");
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NotAScope)
-        }
+        if valid { Ok(Self(text.to_owned())) } else { Err(NotAScope) }
     }
 }
 
@@ -94,9 +87,7 @@ impl utoipa::PartialSchema for Scope {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
-            .description(Some(
-                "2 to 8 parts of `[a-z0-9_.-]+` joined by `:`; `*` may be the last part.",
-            ))
+            .description(Some("2 to 8 parts of `[a-z0-9_.-]+` joined by `:`; `*` may be the last part."))
             .pattern(Some("^[a-z0-9_.-]+(:[a-z0-9_.-]+){0,6}:([a-z0-9_.-]+|\\*)$"))
             .max_length(Some(MAX_LENGTH))
             .examples(["orders:read"])

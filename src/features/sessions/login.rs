@@ -66,10 +66,7 @@ pub async fn login(
         Err(_) => None,
     };
     let password = rules::normalised(password).unwrap_or_else(|| Secret::new(String::new()));
-    let hash = known
-        .as_ref()
-        .filter(|c| c.disabled_at.is_none())
-        .map(|c| c.password_hash.clone());
+    let hash = known.as_ref().filter(|c| c.disabled_at.is_none()).map(|c| c.password_hash.clone());
     let right = ctx.passwords.verify(password, hash).await?;
 
     let now = ctx.now();
@@ -84,10 +81,7 @@ pub async fn login(
         }
         _ => {
             throttle::failed(&mut tx, &account, now).await?;
-            let by = By {
-                actor: Actor::Anonymous,
-                origin: origin.clone(),
-            };
+            let by = By { actor: Actor::Anonymous, origin: origin.clone() };
             audit::append(&mut tx, ctx, entry(&by, now, None, Outcome::Denied)).await?;
             Err(LoginError::Wrong)
         }
@@ -117,15 +111,9 @@ async fn begin(
     };
     store::insert(tx, &session, ctx.config.auth.sessions_per_user).await?;
     store::succeeded(tx, account, now).await?;
-    let by = By {
-        actor: Actor::User(person.id, person.username.clone()),
-        origin: origin.clone(),
-    };
+    let by = By { actor: Actor::User(person.id, person.username.clone()), origin: origin.clone() };
     audit::append(tx, ctx, entry(&by, now, Some(session.id), Outcome::Success)).await?;
-    Ok(LoggedIn {
-        token,
-        lasts: ctx.config.auth.session_ttl,
-    })
+    Ok(LoggedIn { token, lasts: ctx.config.auth.session_ttl })
 }
 
 fn entry(by: &By, at: Timestamp, session: Option<SessionId>, outcome: Outcome) -> Entry<'_> {
@@ -157,10 +145,7 @@ pub async fn end(
         Some(_) => {}
         None => store::end_by_token(&mut tx, &person.token_hash, person.user).await?,
     }
-    let ended = Entry {
-        action: "session.delete",
-        ..entry(by, ctx.now(), which, Outcome::Success)
-    };
+    let ended = Entry { action: "session.delete", ..entry(by, ctx.now(), which, Outcome::Success) };
     audit::append(&mut tx, ctx, ended).await?;
     tx.commit().await?;
     Ok(true)

@@ -124,12 +124,7 @@ pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> 
         .execute(c)
         .await
         .map(|_| ()))?;
-    on!(tx.conn(), END_OLDEST, |c, sql| sqlx::query(sql)
-        .bind(session.user)
-        .bind(keep)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), END_OLDEST, |c, sql| sqlx::query(sql).bind(session.user).bind(keep).execute(c).await.map(|_| ()))
 }
 
 /// The person behind a token that hasn't run out, if they aren't disabled.
@@ -137,11 +132,7 @@ pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> 
 /// # Errors
 /// The storage.
 pub async fn live(conn: Conn<'_>, token_hash: &[u8], now: Timestamp) -> Result<Option<LiveSession>, DbError> {
-    on!(conn, LIVE, |c, sql| sqlx::query_as(sql)
-        .bind(token_hash)
-        .bind(now)
-        .fetch_optional(c)
-        .await)
+    on!(conn, LIVE, |c, sql| sqlx::query_as(sql).bind(token_hash).bind(now).fetch_optional(c).await)
 }
 
 /// A person's log-ins, newest first.
@@ -174,12 +165,7 @@ pub(super) async fn end(tx: &mut Tx, id: SessionId, user: UserId) -> Result<bool
 }
 
 pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -> Result<(), DbError> {
-    on!(tx.conn(), END_BY_TOKEN, |c, sql| sqlx::query(sql)
-        .bind(token_hash)
-        .bind(user)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), END_BY_TOKEN, |c, sql| sqlx::query(sql).bind(token_hash).bind(user).execute(c).await.map(|_| ()))
 }
 
 /// Ends all log-ins of a person but one.
@@ -187,12 +173,7 @@ pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -
 /// # Errors
 /// The storage.
 pub async fn end_others(tx: &mut Tx, user: UserId, kept: &[u8]) -> Result<(), DbError> {
-    on!(tx.conn(), END_OTHERS, |c, sql| sqlx::query(sql)
-        .bind(user)
-        .bind(kept)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), END_OTHERS, |c, sql| sqlx::query(sql).bind(user).bind(kept).execute(c).await.map(|_| ()))
 }
 
 /// Holds a person's row until the transaction ends; `false` if they were disabled, or their password changed, since it was
@@ -213,26 +194,13 @@ pub(super) async fn lock_user(tx: &mut Tx, user: UserId, password_hash: &str) ->
 /// The storage.
 pub async fn prune(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> {
     use super::throttle::{MEMORY, USUAL};
-    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql)
-        .bind(now)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
+    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql).bind(now).execute(c).await.map(|_| ()))?;
     let (forgotten, unusual) = (now.saturating_sub(MEMORY), now.saturating_sub(USUAL));
-    on!(tx.conn(), PRUNE_FAILURES, |c, sql| sqlx::query(sql)
-        .bind(forgotten)
-        .bind(unusual)
-        .execute(c)
-        .await
-        .map(|_| ()))
+    on!(tx.conn(), PRUNE_FAILURES, |c, sql| sqlx::query(sql).bind(forgotten).bind(unusual).execute(c).await.map(|_| ()))
 }
 
 pub(super) async fn failures(conn: Conn<'_>, account: &Account) -> Result<Vec<Failures>, DbError> {
-    on!(conn, FAILURES, |c, sql| sqlx::query_as(sql)
-        .bind(&account.hash)
-        .bind(&account.address)
-        .fetch_all(c)
-        .await)
+    on!(conn, FAILURES, |c, sql| sqlx::query_as(sql).bind(&account.hash).bind(&account.address).fetch_all(c).await)
 }
 
 /// The count with this failure; it begins anew if the last one was before `forgotten`.

@@ -43,10 +43,7 @@ impl Account {
     /// Names are compared without regard to case, whether they exist or not.
     #[must_use]
     pub fn of(username: &str, ip: IpAddr) -> Self {
-        Self {
-            hash: Sha256::digest(username.to_ascii_lowercase()).to_vec(),
-            address: household(ip).to_string(),
-        }
+        Self { hash: Sha256::digest(username.to_ascii_lowercase()).to_vec(), address: household(ip).to_string() }
     }
 }
 
@@ -75,9 +72,8 @@ pub async fn blocked_in(tx: &mut Tx, account: &Account, now: Timestamp) -> Resul
 }
 
 fn wait(rows: &[store::Failures], now: Timestamp) -> Option<u64> {
-    let is_usual = rows
-        .iter()
-        .any(|row| !row.address.is_empty() && row.succeeded_at.is_some_and(|at| now.since(at) < USUAL));
+    let is_usual =
+        rows.iter().any(|row| !row.address.is_empty() && row.succeeded_at.is_some_and(|at| now.since(at) < USUAL));
     rows.iter()
         .filter(|row| !(row.address.is_empty() && is_usual))
         .filter_map(|row| row.blocked_until)
@@ -92,10 +88,9 @@ fn wait(rows: &[store::Failures], now: Timestamp) -> Option<u64> {
 /// The storage.
 pub async fn failed(tx: &mut Tx, account: &Account, now: Timestamp) -> Result<(), DbError> {
     let forgotten = now.saturating_sub(MEMORY);
-    for (address, free, longest) in [
-        ("", FREE_ANYWHERE, LONGEST_ANYWHERE),
-        (account.address.as_str(), FREE_HERE, LONGEST_HERE),
-    ] {
+    for (address, free, longest) in
+        [("", FREE_ANYWHERE, LONGEST_ANYWHERE), (account.address.as_str(), FREE_HERE, LONGEST_HERE)]
+    {
         let failures = store::count_failure(tx, &account.hash, address, now, forgotten).await?;
         if let Some(delay) = delay(failures, free, longest) {
             store::block(tx, &account.hash, address, now.saturating_add(delay)).await?;
@@ -124,21 +119,9 @@ mod tests {
             succeeded_at: succeeded,
         };
         assert_eq!(wait(&[row("", Some(9), None)], now), Some(9));
-        assert_eq!(
-            wait(&[row("", Some(9), None), row("192.0.2.1", None, Some(now))], now),
-            None
-        );
-        assert_eq!(
-            wait(&[row("", Some(9), None), row("192.0.2.1", Some(3), Some(now))], now),
-            Some(3)
-        );
-        assert_eq!(
-            wait(
-                &[row("", Some(9), None), row("192.0.2.1", None, Some(Timestamp::EPOCH))],
-                now
-            ),
-            Some(9)
-        );
+        assert_eq!(wait(&[row("", Some(9), None), row("192.0.2.1", None, Some(now))], now), None);
+        assert_eq!(wait(&[row("", Some(9), None), row("192.0.2.1", Some(3), Some(now))], now), Some(3));
+        assert_eq!(wait(&[row("", Some(9), None), row("192.0.2.1", None, Some(Timestamp::EPOCH))], now), Some(9));
         assert_eq!(wait(&[row("", Some(0), None)], now), None);
     }
 }

@@ -44,13 +44,7 @@ pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
 /// # Errors
 /// The storage.
 pub async fn list(ctx: &Ctx, after: Option<Cursor<UserId>>, limit: Limit) -> Result<Page<ListedUser>, DbError> {
-    let after = after.unwrap_or(Cursor {
-        at: Timestamp::FAR,
-        id: UserId::from_bits(u128::MAX),
-    });
+    let after = after.unwrap_or(Cursor { at: Timestamp::FAR, id: UserId::from_bits(u128::MAX) });
     let rows = store::list(ctx.db.reader().await?.conn(), &after, limit).await?;
-    Ok(Page::cut(rows, limit, |user| Cursor {
-        at: user.created_at,
-        id: user.id,
-    }))
+    Ok(Page::cut(rows, limit, |user| Cursor { at: user.created_at, id: user.id }))
 }

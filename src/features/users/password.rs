@@ -71,11 +71,7 @@ pub async fn change(
         (Some(present), Some(hash)) => ctx.passwords.verify(present, Some(hash)).await?,
         _ => false,
     };
-    let new_hash = if right {
-        Some(ctx.passwords.hash(new).await?)
-    } else {
-        None
-    };
+    let new_hash = if right { Some(ctx.passwords.hash(new).await?) } else { None };
 
     let now = ctx.now();
     let mut tx = ctx.db.begin().await?;
@@ -100,9 +96,5 @@ pub async fn change(
     };
     audit::append(&mut tx, ctx, entry).await?;
     tx.commit().await?;
-    if changed {
-        Ok(())
-    } else {
-        Err(ChangePasswordError::Wrong)
-    }
+    if changed { Ok(()) } else { Err(ChangePasswordError::Wrong) }
 }

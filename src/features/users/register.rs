@@ -55,28 +55,15 @@ pub async fn register(
     let hash = ctx.passwords.hash(password).await?;
 
     let now = ctx.now();
-    let user = User {
-        id: UserId::generate(now, &*ctx.rng),
-        username: username.as_str().to_owned(),
-        created_at: now,
-    };
+    let user = User { id: UserId::generate(now, &*ctx.rng), username: username.as_str().to_owned(), created_at: now };
     let by = match by.actor {
-        Actor::Anonymous => &By {
-            actor: Actor::User(user.id, user.username.clone()),
-            origin: by.origin.clone(),
-        },
+        Actor::Anonymous => &By { actor: Actor::User(user.id, user.username.clone()), origin: by.origin.clone() },
         _ => by,
     };
     let mut tx = ctx.db.begin().await?;
     store::insert(&mut tx, &user, &username, &hash, is_admin)
         .await
-        .map_err(|error| {
-            if error.is_unique() {
-                RegisterError::Taken
-            } else {
-                error.into()
-            }
-        })?;
+        .map_err(|error| if error.is_unique() { RegisterError::Taken } else { error.into() })?;
     let project = projects::create_personal(&mut tx, ctx, by, user.id, &user.username, now).await?;
     let entry = Entry {
         by,
@@ -101,13 +88,6 @@ pub(super) async fn refuse_common(
     username: &str,
 ) -> Result<(), RegisterError> {
     let (password, username) = (password.clone(), username.to_owned());
-    let is_common = ctx
-        .passwords
-        .run(move || Ok(rules::is_common(&password, &username)))
-        .await?;
-    if is_common {
-        Err(rules::common_password(field).into())
-    } else {
-        Ok(())
-    }
+    let is_common = ctx.passwords.run(move || Ok(rules::is_common(&password, &username))).await?;
+    if is_common { Err(rules::common_password(field).into()) } else { Ok(()) }
 }

@@ -23,11 +23,7 @@ impl Username {
         if USERNAME_LENGTH.contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid::field(
-                "username",
-                "invalid_username",
-                "must be 3 to 64 of A-Z, a-z, 0-9, ., _ and -",
-            ))
+            Err(Invalid::field("username", "invalid_username", "must be 3 to 64 of A-Z, a-z, 0-9, ., _ and -"))
         }
     }
 
@@ -53,9 +49,7 @@ pub fn normalised(password: &Secret) -> Option<Secret> {
         return None;
     }
     let normal: String = password.expose().nfkc().collect();
-    PASSWORD_LENGTH
-        .contains(&normal.chars().count())
-        .then(|| Secret::new(normal))
+    PASSWORD_LENGTH.contains(&normal.chars().count()).then(|| Secret::new(normal))
 }
 
 /// A new password in the form in which it is hashed.
@@ -85,11 +79,7 @@ pub fn is_common(password: &Secret, username: &str) -> bool {
 /// The error of a common password.
 #[must_use]
 pub fn common_password(field: &'static str) -> Invalid {
-    Invalid::field(
-        field,
-        "common_password",
-        "is one of the passwords that attackers try first; choose another",
-    )
+    Invalid::field(field, "common_password", "is one of the passwords that attackers try first; choose another")
 }
 
 #[cfg(test)]

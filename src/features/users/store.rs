@@ -84,10 +84,7 @@ pub(super) async fn insert(
 /// # Errors
 /// The storage.
 pub async fn credentials(conn: Conn<'_>, username: &Username) -> Result<Option<Credentials>, DbError> {
-    on!(conn, CREDENTIALS, |c, sql| sqlx::query_as(sql)
-        .bind(username.folded())
-        .fetch_optional(c)
-        .await)
+    on!(conn, CREDENTIALS, |c, sql| sqlx::query_as(sql).bind(username.folded()).fetch_optional(c).await)
 }
 
 /// A person.
@@ -95,18 +92,12 @@ pub async fn credentials(conn: Conn<'_>, username: &Username) -> Result<Option<C
 /// # Errors
 /// The storage.
 pub async fn by_id(conn: Conn<'_>, id: UserId) -> Result<Option<User>, DbError> {
-    on!(conn, BY_ID, |c, sql| sqlx::query_as(sql)
-        .bind(id)
-        .fetch_optional(c)
-        .await)
+    on!(conn, BY_ID, |c, sql| sqlx::query_as(sql).bind(id).fetch_optional(c).await)
 }
 
 /// A person's present password hash.
 pub(super) async fn password_hash(conn: Conn<'_>, id: UserId) -> Result<Option<String>, DbError> {
-    on!(conn, PASSWORD_HASH, |c, sql| sqlx::query_scalar(sql)
-        .bind(id)
-        .fetch_optional(c)
-        .await)
+    on!(conn, PASSWORD_HASH, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)
 }
 
 /// Replaces a password hash, unless it has been replaced since `old` was read.
@@ -133,12 +124,7 @@ pub(super) async fn set_password_hash(
 /// # Errors
 /// The storage.
 pub async fn list(conn: Conn<'_>, after: &Cursor<UserId>, limit: Limit) -> Result<Vec<ListedUser>, DbError> {
-    on!(conn, LIST, |c, sql| sqlx::query_as(sql)
-        .bind(after.at)
-        .bind(after.id)
-        .bind(limit.fetch())
-        .fetch_all(c)
-        .await)
+    on!(conn, LIST, |c, sql| sqlx::query_as(sql).bind(after.at).bind(after.id).bind(limit.fetch()).fetch_all(c).await)
 }
 
 /// How many administrators can log in.

@@ -58,10 +58,9 @@ impl AuthConfig {
             (_, "") => {
                 return Err(ConfigError::Together("admin_username is set, but admin_password isn't"));
             }
-            (username, password) => Some(AdminAccount {
-                username: username.to_owned(),
-                password: Secret::new(password.to_owned()),
-            }),
+            (username, password) => {
+                Some(AdminAccount { username: username.to_owned(), password: Secret::new(password.to_owned()) })
+            }
         };
         let session_ttl = loaded.duration("session_ttl")?;
         if session_ttl.is_zero() {
@@ -80,7 +79,5 @@ impl AuthConfig {
 }
 
 fn rate(loaded: &Loaded, key: &'static str) -> Result<u32, ConfigError> {
-    loaded
-        .number(key, 0..=1_000_000)
-        .map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+    loaded.number(key, 0..=1_000_000).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
 }

@@ -51,10 +51,9 @@ fn parse_url(loaded: &Loaded) -> Result<DatabaseUrl, ConfigError> {
     }
     let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
     match path {
-        Some(path) if path.contains(":memory:") => Err(loaded.invalid(
-            key,
-            "a database in memory would lose every acknowledged key; name a file",
-        )),
+        Some(path) if path.contains(":memory:") => {
+            Err(loaded.invalid(key, "a database in memory would lose every acknowledged key; name a file"))
+        }
         Some(path) if path.contains('?') => Err(loaded.invalid(key, "SQLite takes no parameters here; name a file")),
         Some(path) if !path.is_empty() => Ok(DatabaseUrl::Sqlite(PathBuf::from(path))),
         _ => Err(loaded.invalid(key, "expected sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE")),
@@ -85,10 +84,7 @@ mod tests {
     fn passwords_are_hidden() {
         for (url, shown) in [
             ("postgres://u:p@h/d", "postgres://u:[secret]@h/d"),
-            (
-                "postgres://u:p@ss@h/d?sslmode=require",
-                "postgres://u:[secret]@h/d?[secret]",
-            ),
+            ("postgres://u:p@ss@h/d?sslmode=require", "postgres://u:[secret]@h/d?[secret]"),
             ("postgres://u@h/d", "postgres://u@h/d"),
             ("postgres:///d?host=/tmp&password=p", "postgres:///d?[secret]"),
             ("sqlite://keyward.db", "sqlite://keyward.db"),

@@ -35,9 +35,8 @@ impl LogConfig {
         })?;
         let format = match loaded.text("log_format") {
             "pretty" => LogFormat::Pretty,
-            "json" => LogFormat::Json,
             "" if std::io::stdout().is_terminal() => LogFormat::Pretty,
-            "" => LogFormat::Json,
+            "json" | "" => LogFormat::Json,
             _ => return Err(loaded.invalid("log_format", "expected pretty or json")),
         };
         Ok(Self { filter, format })

@@ -55,18 +55,12 @@ impl ServerConfig {
 }
 
 fn count(loaded: &Loaded, key: &'static str) -> Result<usize, ConfigError> {
-    loaded
-        .number(key, 1..=1_000_000)
-        .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    loaded.number(key, 1..=1_000_000).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 fn positive(loaded: &Loaded, key: &'static str) -> Result<Duration, ConfigError> {
     let duration = loaded.duration(key)?;
-    if duration.is_zero() {
-        Err(loaded.invalid(key, "expected at least 1s"))
-    } else {
-        Ok(duration)
-    }
+    if duration.is_zero() { Err(loaded.invalid(key, "expected at least 1s")) } else { Ok(duration) }
 }
 
 /// An origin is a scheme and an authority, without a path (RFC 6454, section 6.2); a wildcard would hand every page on the
@@ -74,20 +68,14 @@ fn positive(loaded: &Loaded, key: &'static str) -> Result<Duration, ConfigError>
 fn origins(loaded: &Loaded) -> Result<Vec<String>, ConfigError> {
     let origins: Vec<String> = loaded.list("cors_origins", "origins such as https://example.com")?;
     let well_formed = |origin: &String| {
-        origin
-            .strip_prefix("https://")
-            .or_else(|| origin.strip_prefix("http://"))
-            .is_some_and(|rest| {
-                !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b))
-            })
+        origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b))
+        })
     };
     if origins.iter().all(well_formed) {
         Ok(origins)
     } else {
-        Err(loaded.invalid(
-            "cors_origins",
-            "expected origins such as https://example.com, separated by commas",
-        ))
+        Err(loaded.invalid("cors_origins", "expected origins such as https://example.com, separated by commas"))
     }
 }
 
@@ -96,14 +84,9 @@ fn networks(loaded: &Loaded) -> Result<Vec<IpNet>, ConfigError> {
     texts
         .iter()
         .map(|text| {
-            text.parse::<IpNet>()
-                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-                .map_err(|_| {
-                    loaded.invalid(
-                        "trusted_proxies",
-                        "expected networks such as 10.0.0.0/8, separated by commas",
-                    )
-                })
+            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+                loaded.invalid("trusted_proxies", "expected networks such as 10.0.0.0/8, separated by commas")
+            })
         })
         .collect()
 }

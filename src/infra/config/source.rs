@@ -76,9 +76,7 @@ pub struct Loaded {
 // Values may be secrets, so the derived form would leak them.
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(self.values.iter().map(|(key, (_, source))| (key, source)))
-            .finish()
+        f.debug_map().entries(self.values.iter().map(|(key, (_, source))| (key, source))).finish()
     }
 }
 
@@ -92,12 +90,8 @@ impl Loaded {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut loaded = Self {
-            values: SETTINGS
-                .iter()
-                .map(|s| (s.key, (s.default.to_owned(), Source::Default)))
-                .collect(),
-        };
+        let mut loaded =
+            Self { values: SETTINGS.iter().map(|s| (s.key, (s.default.to_owned(), Source::Default))).collect() };
         if let Some(path) = file {
             loaded.add_file(path)?;
         }
@@ -105,9 +99,7 @@ impl Loaded {
             if let Some(setting) = SETTINGS.iter().find(|s| s.env == name) {
                 // An empty variable is how compose files and charts spell "not set".
                 if !value.is_empty() {
-                    loaded
-                        .values
-                        .insert(setting.key, (value, Source::Environment(setting.env)));
+                    loaded.values.insert(setting.key, (value, Source::Environment(setting.env)));
                 }
             } else if name.starts_with("KEYWARD_") && name != "KEYWARD_CONFIG" {
                 return Err(ConfigError::Unknown {
@@ -163,25 +155,18 @@ impl Loaded {
     /// Where a setting's value came from.
     #[must_use]
     pub fn source(&self, key: &'static str) -> Source {
-        self.values
-            .get(key)
-            .map_or(Source::Default, |(_, source)| source.clone())
+        self.values.get(key).map_or(Source::Default, |(_, source)| source.clone())
     }
 
     /// Settings that somebody set although this version doesn't use them yet.
     pub fn without_effect(&self) -> impl Iterator<Item = &'static Setting> {
-        SETTINGS
-            .iter()
-            .filter(|s| s.later && self.source(s.key) != Source::Default)
+        SETTINGS.iter().filter(|s| s.later && self.source(s.key) != Source::Default)
     }
 
     /// What `keyward config` prints: key, value with secrets hidden, source.
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String, String)> {
-        SETTINGS
-            .iter()
-            .map(|s| (s.key, self.shown_value(s), self.source(s.key).to_string()))
-            .collect()
+        SETTINGS.iter().map(|s| (s.key, self.shown_value(s), self.source(s.key).to_string())).collect()
     }
 
     fn shown_value(&self, setting: &Setting) -> String {
@@ -197,40 +182,24 @@ impl Loaded {
 
     /// An error about a setting's present value.
     pub(super) fn invalid(&self, key: &'static str, reason: impl Into<String>) -> ConfigError {
-        let shown = SETTINGS
-            .iter()
-            .find(|s| s.key == key)
-            .map(|s| self.shown_value(s))
-            .unwrap_or_default();
+        let shown = SETTINGS.iter().find(|s| s.key == key).map(|s| self.shown_value(s)).unwrap_or_default();
         let mut reason = reason.into();
         if shown.starts_with("tcp://") {
             reason.push_str("; this looks like a variable that Kubernetes sets for a Service of the same name: set enableServiceLinks: false");
         }
-        ConfigError::Invalid {
-            key,
-            value: format!("{shown:?}"),
-            reason,
-            source_of: self.source(key),
-        }
+        ConfigError::Invalid { key, value: format!("{shown:?}"), reason, source_of: self.source(key) }
     }
 
     /// Parses a value by its type's `FromStr`.
     pub(super) fn parse<T: FromStr>(&self, key: &'static str, expected: &str) -> Result<T, ConfigError> {
-        self.text(key)
-            .trim()
-            .parse()
-            .map_err(|_| self.invalid(key, format!("expected {expected}")))
+        self.text(key).trim().parse().map_err(|_| self.invalid(key, format!("expected {expected}")))
     }
 
     /// Parses a whole number within bounds.
     pub(super) fn number(&self, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ConfigError> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let number: u64 = self.parse(key, &expected)?;
-        if range.contains(&number) {
-            Ok(number)
-        } else {
-            Err(self.invalid(key, format!("expected {expected}")))
-        }
+        if range.contains(&number) { Ok(number) } else { Err(self.invalid(key, format!("expected {expected}"))) }
     }
 
     /// Parses a duration.
@@ -246,9 +215,7 @@ impl Loaded {
             .map(str::trim)
             .filter(|entry| !entry.is_empty())
             .map(|entry| {
-                entry
-                    .parse()
-                    .map_err(|_| self.invalid(key, format!("expected {expected}, separated by commas")))
+                entry.parse().map_err(|_| self.invalid(key, format!("expected {expected}, separated by commas")))
             })
             .collect()
     }
@@ -259,23 +226,14 @@ fn plain(value: &toml::Value) -> Option<String> {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
         toml::Value::Boolean(flag) => flag.to_string(),
-        toml::Value::Array(entries) => entries
-            .iter()
-            .map(toml::Value::as_str)
-            .collect::<Option<Vec<_>>>()?
-            .join(","),
+        toml::Value::Array(entries) => entries.iter().map(toml::Value::as_str).collect::<Option<Vec<_>>>()?.join(","),
         _ => return None,
     })
 }
 
 fn hint(name: &str, known: impl Iterator<Item = &'static str>) -> String {
     known
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
         .min()
         .filter(|(distance, _)| *distance <= name.len() / 2)
         .map(|(_, candidate)| format!("; did you mean {candidate}?"))
@@ -314,33 +272,19 @@ mod tests {
             [("session_ttl", "3h".to_owned())],
         )
         .unwrap();
-        assert_eq!(
-            (loaded.text("port"), loaded.source("port")),
-            ("1", Source::File(file.path().to_owned()))
-        );
+        assert_eq!((loaded.text("port"), loaded.source("port")), ("1", Source::File(file.path().to_owned())));
         assert_eq!(loaded.text("metrics_port"), "3");
-        assert_eq!(
-            loaded.source("metrics_port"),
-            Source::Environment("KEYWARD_METRICS_PORT")
-        );
+        assert_eq!(loaded.source("metrics_port"), Source::Environment("KEYWARD_METRICS_PORT"));
         assert_eq!(loaded.text("session_ttl"), "3h");
-        assert_eq!(
-            (loaded.text("host"), loaded.source("host")),
-            ("127.0.0.1", Source::Default)
-        );
+        assert_eq!((loaded.text("host"), loaded.source("host")), ("127.0.0.1", Source::Default));
         assert_eq!(loaded.text("cors_origins"), "https://a,https://b");
         assert_eq!(Config::parse(&loaded).unwrap().auth.session_ttl.as_secs(), 10_800);
     }
 
     #[test]
     fn unknown_names_are_refused_with_the_nearest_known_one() {
-        let error = Loaded::load(None, env(&[("KEYWARD_PROT", "1")]), [])
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            error,
-            "unknown setting KEYWARD_PROT (environment variable); did you mean KEYWARD_PORT?"
-        );
+        let error = Loaded::load(None, env(&[("KEYWARD_PROT", "1")]), []).unwrap_err().to_string();
+        assert_eq!(error, "unknown setting KEYWARD_PROT (environment variable); did you mean KEYWARD_PORT?");
         let file = file("regstration = \"open\"\n");
         let error = Loaded::load(Some(file.path()), [], []).unwrap_err().to_string();
         assert!(error.ends_with("did you mean registration?"), "{error}");
@@ -354,10 +298,7 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
         let loaded = Loaded::load(
             None,
-            env(&[
-                ("DATABASE_URL", "mysql://u:hunter2@h/d"),
-                ("KEYWARD_ADMIN_PASSWORD", "hunter2"),
-            ]),
+            env(&[("DATABASE_URL", "mysql://u:hunter2@h/d"), ("KEYWARD_ADMIN_PASSWORD", "hunter2")]),
             [],
         )
         .unwrap();
@@ -389,12 +330,7 @@ mod tests {
         ] {
             let loaded = Loaded::load(None, env(&[(name, value)]), []).unwrap();
             let error = Config::parse(&loaded).expect_err(name).to_string();
-            assert!(
-                error
-                    .to_lowercase()
-                    .contains(&name.to_lowercase().replace("keyward_", "")),
-                "{name}: {error}"
-            );
+            assert!(error.to_lowercase().contains(&name.to_lowercase().replace("keyward_", "")), "{name}: {error}");
         }
     }
 }

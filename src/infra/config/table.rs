@@ -20,15 +20,7 @@ pub struct Setting {
 }
 
 const fn setting(key: &'static str, env: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting {
-        key,
-        env,
-        flags: &[],
-        default,
-        secret: false,
-        later: false,
-        help,
-    }
+    Setting { key, env, flags: &[], default, secret: false, later: false, help }
 }
 
 const fn flagged(
@@ -38,22 +30,11 @@ const fn flagged(
     default: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting {
-        key,
-        env,
-        flags,
-        default,
-        secret: false,
-        later: false,
-        help,
-    }
+    Setting { key, env, flags, default, secret: false, later: false, help }
 }
 
 const fn secret(setting: Setting) -> Setting {
-    Setting {
-        secret: true,
-        ..setting
-    }
+    Setting { secret: true, ..setting }
 }
 
 const fn later(setting: Setting) -> Setting {
@@ -100,13 +81,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Redis for counting shared by several replicas",
     ))),
-    flagged(
-        "host",
-        "KEYWARD_HOST",
-        &["host"],
-        "127.0.0.1",
-        "Address that the service listens on",
-    ),
+    flagged("host", "KEYWARD_HOST", &["host"], "127.0.0.1", "Address that the service listens on"),
     flagged(
         "port",
         "KEYWARD_PORT",
@@ -140,12 +115,7 @@ pub const SETTINGS: &[Setting] = &[
         "1024",
         "Requests being worked on; one more is answered 503 (health still answers)",
     ),
-    setting(
-        "request_timeout",
-        "KEYWARD_REQUEST_TIMEOUT",
-        "30s",
-        "Longest time for one request, its body included",
-    ),
+    setting("request_timeout", "KEYWARD_REQUEST_TIMEOUT", "30s", "Longest time for one request, its body included"),
     setting(
         "header_timeout",
         "KEYWARD_HEADER_TIMEOUT",
@@ -176,24 +146,9 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Networks whose X-Forwarded-For is believed, separated by commas",
     ),
-    setting(
-        "registration",
-        "KEYWARD_REGISTRATION",
-        "open",
-        "Who may register: open or closed",
-    ),
-    setting(
-        "admin_username",
-        "KEYWARD_ADMIN_USERNAME",
-        "",
-        "Administrator made at start if absent",
-    ),
-    secret(setting(
-        "admin_password",
-        "KEYWARD_ADMIN_PASSWORD",
-        "",
-        "That administrator's first password",
-    )),
+    setting("registration", "KEYWARD_REGISTRATION", "open", "Who may register: open or closed"),
+    setting("admin_username", "KEYWARD_ADMIN_USERNAME", "", "Administrator made at start if absent"),
+    secret(setting("admin_password", "KEYWARD_ADMIN_PASSWORD", "", "That administrator's first password")),
     setting("session_ttl", "KEYWARD_SESSION_TTL", "12h", "How long a log-in lasts"),
     setting(
         "sessions_per_user",
@@ -225,12 +180,7 @@ pub const SETTINGS: &[Setting] = &[
         "5",
         "Keys that one person may make in 24 hours; 0 is off",
     ),
-    setting(
-        "key_prefix",
-        "KEYWARD_KEY_PREFIX",
-        "sk",
-        "What new keys begin with, where the project doesn't say",
-    ),
+    setting("key_prefix", "KEYWARD_KEY_PREFIX", "sk", "What new keys begin with, where the project doesn't say"),
     flagged(
         "max_key_size",
         "KEYWARD_MAX_KEY_SIZE",
@@ -244,25 +194,14 @@ pub const SETTINGS: &[Setting] = &[
         "1000",
         "A key's limit where nothing else sets one",
     )),
-    later(setting(
-        "rate_limit_window",
-        "KEYWARD_RATE_LIMIT_WINDOW",
-        "1h",
-        "The window of that limit",
-    )),
+    later(setting("rate_limit_window", "KEYWARD_RATE_LIMIT_WINDOW", "1h", "The window of that limit")),
     later(setting(
         "default_concurrency",
         "KEYWARD_DEFAULT_CONCURRENCY",
         "0",
         "Simultaneous operations of a key where nothing else says; 0 is off",
     )),
-    flagged(
-        "log",
-        "KEYWARD_LOG",
-        &["log"],
-        "info",
-        "Level, or tracing directives such as info,keyward=debug",
-    ),
+    flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",
         "KEYWARD_LOG_FORMAT",
@@ -270,12 +209,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "pretty or json; pretty on a terminal and json elsewhere where not set",
     ),
-    later(setting(
-        "otlp_endpoint",
-        "KEYWARD_OTLP_ENDPOINT",
-        "",
-        "Collector that traces and logs are sent to",
-    )),
+    later(setting("otlp_endpoint", "KEYWARD_OTLP_ENDPOINT", "", "Collector that traces and logs are sent to")),
     later(setting(
         "outbound_allow",
         "KEYWARD_OUTBOUND_ALLOW",
@@ -296,11 +230,7 @@ mod tests {
             assert!(seen.insert(setting.key) && seen.insert(setting.env), "{}", setting.key);
             assert!(setting.flags.iter().all(|flag| flags.insert(flag)), "{}", setting.key);
             let expected = setting.key.to_uppercase();
-            assert!(
-                setting.env == expected || setting.env == format!("KEYWARD_{expected}"),
-                "{}",
-                setting.env
-            );
+            assert!(setting.env == expected || setting.env == format!("KEYWARD_{expected}"), "{}", setting.env);
         }
     }
 
@@ -309,18 +239,12 @@ mod tests {
         let example = include_str!("../../../.env.example");
         for setting in SETTINGS {
             let line = format!("{}={}", setting.env, setting.default);
-            assert!(
-                example.lines().any(|l| l.trim_start_matches("# ") == line),
-                "no line {line:?} in .env.example"
-            );
+            assert!(example.lines().any(|l| l.trim_start_matches("# ") == line), "no line {line:?} in .env.example");
         }
         let assignment = |line: &'static str| line.trim_start_matches("# ").split_once('=').map(|(name, _)| name);
         let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
         for name in example.lines().filter_map(assignment).filter(is_name) {
-            assert!(
-                SETTINGS.iter().any(|s| s.env == name),
-                "{name} in .env.example is no setting"
-            );
+            assert!(SETTINGS.iter().any(|s| s.env == name), "{name} in .env.example is no setting");
         }
     }
 }

@@ -28,15 +28,8 @@ pub async fn migrate(db: &Db) -> Result<(), StartError> {
         // Takes an advisory lock of the session. A connection of its own: a failed run leaves the lock behind, which ends
         // with the connection; and neither a long migration nor the wait for another replica's may time out.
         Db::Postgres(pool) => {
-            let options = pool
-                .connect_options()
-                .as_ref()
-                .clone()
-                .options([("statement_timeout", "0")]);
-            let mut connection = options
-                .connect()
-                .await
-                .map_err(|error| StartError::Migration(error.to_string()))?;
+            let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
+            let mut connection = options.connect().await.map_err(|error| StartError::Migration(error.to_string()))?;
             let result = POSTGRES.run_direct(None, &mut connection, false).await.map_err(explain);
             // Best effort: the server forgets a connection whose socket closes.
             drop(connection.close().await);
@@ -51,9 +44,7 @@ pub async fn migrate(db: &Db) -> Result<(), StartError> {
                 .await
                 .map_err(|error| StartError::Migration(super::sqlite::explain(&error)))?;
             SQLITE.run(&mut *tx).await.map_err(explain)?;
-            tx.commit()
-                .await
-                .map_err(|error| StartError::Migration(super::sqlite::explain(&error)))
+            tx.commit().await.map_err(|error| StartError::Migration(super::sqlite::explain(&error)))
         }
     }
 }
@@ -67,45 +58,24 @@ pub async fn state(db: &Db) -> Result<MigrationState, StartError> {
     let (known, applied) = match db {
         Db::Postgres(pool) => {
             let mut connection = pool.acquire().await.map_err(failed)?;
-            (
-                &POSTGRES,
-                none_yet(connection.list_applied_migrations(&POSTGRES.table_name).await)?,
-            )
+            (&POSTGRES, none_yet(connection.list_applied_migrations(&POSTGRES.table_name).await)?)
         }
         Db::Sqlite(sqlite) => {
             let mut connection = sqlite.readers().acquire().await.map_err(failed)?;
-            (
-                &SQLITE,
-                none_yet(connection.list_applied_migrations(&SQLITE.table_name).await)?,
-            )
+            (&SQLITE, none_yet(connection.list_applied_migrations(&SQLITE.table_name).await)?)
         }
     };
-    let newest = known
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or_default();
-    if let Some(ahead) = applied
-        .iter()
-        .map(|a| a.version)
-        .filter(|version| !known.version_exists(*version))
-        .max()
-    {
+    let newest = known.iter().map(|migration| migration.version).max().unwrap_or_default();
+    if let Some(ahead) = applied.iter().map(|a| a.version).filter(|version| !known.version_exists(*version)).max() {
         return Ok(MigrationState::Ahead(ahead));
     }
     let edited = |a: &&AppliedMigration| {
-        known
-            .iter()
-            .any(|migration| migration.version == a.version && migration.checksum != a.checksum)
+        known.iter().any(|migration| migration.version == a.version && migration.checksum != a.checksum)
     };
     if let Some(changed) = applied.iter().find(edited) {
         return Err(StartError::Changed(changed.version));
     }
-    match known
-        .iter()
-        .filter(|m| !applied.iter().any(|a| a.version == m.version))
-        .count()
-    {
+    match known.iter().filter(|m| !applied.iter().any(|a| a.version == m.version)).count() {
         0 => Ok(MigrationState::Current(newest)),
         missing => Ok(MigrationState::Behind(missing)),
     }

@@ -107,10 +107,7 @@ impl Db {
     pub async fn ping(&self) -> Result<(), DbError> {
         const PING: Sql = Sql::same("SELECT 1");
         let mut reader = self.reader().await?;
-        crate::on!(reader.conn(), PING, |c, sql| sqlx::query(sql)
-            .execute(c)
-            .await
-            .map(|_| ()))
+        crate::on!(reader.conn(), PING, |c, sql| sqlx::query(sql).execute(c).await.map(|_| ()))
     }
 
     /// The engine's own time, to compare with ours. For nothing else: it isn't the clock.
@@ -123,9 +120,7 @@ impl Db {
             "SELECT CAST(1000000 * ((julianday('now') - 2440587.5) * 86400.0) AS INTEGER)",
         );
         let mut reader = self.reader().await?;
-        crate::on!(reader.conn(), CLOCK, |c, sql| sqlx::query_scalar(sql)
-            .fetch_one(c)
-            .await)
+        crate::on!(reader.conn(), CLOCK, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)
     }
 
     /// Connections: open, and of those idle.
@@ -133,10 +128,9 @@ impl Db {
     pub fn pool_size(&self) -> (u32, usize) {
         match self {
             Self::Postgres(pool) => (pool.size(), pool.num_idle()),
-            Self::Sqlite(db) => (
-                db.readers().size() + db.writer().size(),
-                db.readers().num_idle() + db.writer().num_idle(),
-            ),
+            Self::Sqlite(db) => {
+                (db.readers().size() + db.writer().size(), db.readers().num_idle() + db.writer().num_idle())
+            }
         }
     }
 

@@ -15,10 +15,7 @@ use super::{STATEMENT_TIMEOUT, StartError};
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 pub(super) async fn open(url: &Secret, config: &DatabaseConfig) -> Result<PgPool, StartError> {
-    let server_timeout = STATEMENT_TIMEOUT
-        .saturating_sub(Duration::from_secs(1))
-        .as_millis()
-        .to_string();
+    let server_timeout = STATEMENT_TIMEOUT.saturating_sub(Duration::from_secs(1)).as_millis().to_string();
     let options = url
         .expose()
         .parse::<PgConnectOptions>()
@@ -38,10 +35,7 @@ pub(super) async fn open(url: &Secret, config: &DatabaseConfig) -> Result<PgPool
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 Ok(meta.idle_for < TRUSTED_IDLE
-                    || matches!(
-                        tokio::time::timeout(Duration::from_secs(1), connection.ping()).await,
-                        Ok(Ok(()))
-                    ))
+                    || matches!(tokio::time::timeout(Duration::from_secs(1), connection.ping()).await, Ok(Ok(()))))
             })
         })
         .connect_lazy_with(options))

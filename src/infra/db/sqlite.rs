@@ -24,10 +24,7 @@ pub struct SqliteDb {
 
 impl SqliteDb {
     pub(super) async fn open(path: &Path, config: &DatabaseConfig) -> Result<Self, StartError> {
-        let failed = |cause: String| StartError::File {
-            path: path.display().to_string(),
-            cause,
-        };
+        let failed = |cause: String| StartError::File { path: path.display().to_string(), cause };
         create(path).map_err(|error| failed(error.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -36,10 +33,7 @@ impl SqliteDb {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .disable_statement_logging();
-        let writer = pool(config, 1)
-            .connect_with(options.clone())
-            .await
-            .map_err(|error| failed(explain(&error)))?;
+        let writer = pool(config, 1).connect_with(options.clone()).await.map_err(|error| failed(explain(&error)))?;
         let readers = pool(config, config.max_connections).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })
     }

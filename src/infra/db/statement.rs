@@ -13,10 +13,7 @@ impl Sql {
     /// The text that both engines speak.
     #[must_use]
     pub const fn same(text: &'static str) -> Self {
-        Self {
-            postgres: text,
-            sqlite: text,
-        }
+        Self { postgres: text, sqlite: text }
     }
 
     /// A text for each, where the engines' dialects differ.

@@ -9,22 +9,11 @@ use prometheus::{
 use crate::infra::db::Db;
 
 /// Seconds: from a tenth of a millisecond, which a verification takes, to the request timeout.
-const LATENCY_BUCKETS: [f64; 14] = [
-    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
-];
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// Bytes: powers of four up to the largest random key.
-const SIZE_BUCKETS: [f64; 9] = [
-    16.0,
-    64.0,
-    256.0,
-    1024.0,
-    4096.0,
-    16_384.0,
-    65_536.0,
-    1_048_576.0,
-    16_777_216.0,
-];
+const SIZE_BUCKETS: [f64; 9] = [16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 1_048_576.0, 16_777_216.0];
 
 /// Every metric, registered.
 #[derive(Debug)]
@@ -83,10 +72,7 @@ impl Metrics {
                 "Connections closed at once because too many were open",
             )?,
             verifications: IntCounterVec::new(
-                Opts::new(
-                    "keyward_key_verifications_total",
-                    "Key verifications by the code they answered",
-                ),
+                Opts::new("keyward_key_verifications_total", "Key verifications by the code they answered"),
                 &["code"],
             )?,
             random_key_size: Histogram::with_opts(
@@ -112,10 +98,8 @@ impl Metrics {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let build = IntGaugeVec::new(
-            Opts::new("keyward_build_info", "The version that is running; always 1"),
-            &["version"],
-        )?;
+        let build =
+            IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let all: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(build),
@@ -132,8 +116,7 @@ impl Metrics {
             Box::new(self.database_connections_max.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
-        all.into_iter()
-            .try_for_each(|collector| self.registry.register(collector))
+        all.into_iter().try_for_each(|collector| self.registry.register(collector))
     }
 
     /// Everything in the text format, with the pool read just now.
@@ -144,9 +127,7 @@ impl Metrics {
         let (open, idle) = db.pool_size();
         let idle = i64::try_from(idle).unwrap_or(i64::MAX);
         self.database_connections.with_label_values(&["idle"]).set(idle);
-        self.database_connections
-            .with_label_values(&["used"])
-            .set((i64::from(open) - idle).max(0));
+        self.database_connections.with_label_values(&["used"]).set((i64::from(open) - idle).max(0));
         self.database_connections_max.set(i64::from(max_connections));
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

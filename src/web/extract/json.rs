@@ -54,12 +54,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| match rejection.status() {
-            status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(status),
-            _ => Problem::bad_request("bad_request", "The request's body ended early."),
-        })
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(status),
+        _ => Problem::bad_request("bad_request", "The request's body ended early."),
+    })
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {
@@ -134,12 +132,7 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
         .map_or("has the wrong form".to_owned(), |(_, rest)| {
             format!("expected {}", rest.split(" at line ").next().unwrap_or_default())
         });
-    Invalid::field(
-        if path == "." { "body".to_owned() } else { path },
-        "invalid_value",
-        expected,
-    )
-    .into()
+    Invalid::field(if path == "." { "body".to_owned() } else { path }, "invalid_value", expected).into()
 }
 
 /// One pass over the text before it is parsed: its depth, and the character that Postgres can't keep.
@@ -161,10 +154,7 @@ fn check_shape(bytes: &[u8]) -> Result<(), Problem> {
             (false, b'{' | b'[') => {
                 depth += 1;
                 if depth > MAX_DEPTH {
-                    return Err(Problem::bad_request(
-                        "invalid_json",
-                        "The body nests deeper than 64 levels.",
-                    ));
+                    return Err(Problem::bad_request("invalid_json", "The body nests deeper than 64 levels."));
                 }
             }
             (false, b'}' | b']') => depth = depth.saturating_sub(1),
@@ -200,22 +190,13 @@ mod tests {
     #[test]
     fn each_refusal_names_the_field_and_not_the_value() {
         let unknown = answer(r#"{"nmae": "hunter2"}"#);
-        assert_eq!(
-            (&unknown["code"], &unknown["errors"][0]["field"]),
-            (&"unknown_field".into(), &"nmae".into())
-        );
+        assert_eq!((&unknown["code"], &unknown["errors"][0]["field"]), (&"unknown_field".into(), &"nmae".into()));
         assert!(unknown["detail"].as_str().unwrap().contains("`name`"), "{unknown}");
         let wrong = answer(r#"{"inner": {"name": 42}}"#);
-        assert_eq!(
-            (&wrong["code"], &wrong["errors"][0]["field"]),
-            (&"invalid_request".into(), &"inner.name".into())
-        );
+        assert_eq!((&wrong["code"], &wrong["errors"][0]["field"]), (&"invalid_request".into(), &"inner.name".into()));
         let wrong = answer(r#"{"inner": "hunter2"}"#);
         assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
-        assert_eq!(
-            answer(r#"{"name": "a", "name": "b"}"#)["errors"][0]["code"],
-            "duplicate"
-        );
+        assert_eq!(answer(r#"{"name": "a", "name": "b"}"#)["errors"][0]["code"], "duplicate");
         for text in ["", "{", "{}x", "\u{feff}{}", "{\"name\": NaN}", "{'name': 1}"] {
             assert_eq!(answer(text)["code"], "invalid_json", "{text}");
         }

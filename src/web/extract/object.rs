@@ -30,7 +30,15 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For a field that may be left out: `#[serde(default, deserialize_with = "optional")]`.
+/// For a field that may be left out, but not be `null`: `#[serde(default, deserialize_with = "given")]`.
+///
+/// # Errors
+/// `null`, or what `T` refuses.
+pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// For a field of our own type that may be left out: `#[serde(default, deserialize_with = "optional")]`.
 ///
 /// # Errors
 /// Anything but an object or `null`.

@@ -28,8 +28,7 @@ impl<Id: FromStr> PageQuery<Id> {
         };
         let after = cursor
             .map(|text| {
-                text.parse()
-                    .map_err(|_| Invalid::field("cursor", "invalid_cursor", "isn't a cursor of this list"))
+                text.parse().map_err(|_| Invalid::field("cursor", "invalid_cursor", "isn't a cursor of this list"))
             })
             .transpose()?;
         Ok(Self { limit, after })

@@ -16,10 +16,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let text = parts.uri.query().unwrap_or_default();
         if text.contains("%00") {
-            return Err(Problem::bad_request(
-                "invalid_request",
-                "The query holds a NUL character.",
-            ));
+            return Err(Problem::bad_request("invalid_request", "The query holds a NUL character."));
         }
         let deserializer = serde_html_form::Deserializer::from_bytes(text.as_bytes());
         serde_path_to_error::deserialize(deserializer)

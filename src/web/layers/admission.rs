@@ -27,17 +27,9 @@ pub async fn admission(
     request: Request,
     next: Next,
 ) -> Response {
-    if request
-        .uri()
-        .path_and_query()
-        .is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES)
-    {
-        return Problem::new(
-            StatusCode::URI_TOO_LONG,
-            "target_too_long",
-            "The request's target is longer than 8 KiB.",
-        )
-        .into_response();
+    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
+        return Problem::new(StatusCode::URI_TOO_LONG, "target_too_long", "The request's target is longer than 8 KiB.")
+            .into_response();
     }
     if header_bytes(request.headers()) > MAX_HEADER_BYTES {
         return Problem::new(
@@ -60,8 +52,5 @@ pub async fn admission(
 
 fn header_bytes(headers: &HeaderMap) -> usize {
     // A colon, a space and a line's end for each.
-    headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum()
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }

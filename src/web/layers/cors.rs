@@ -23,17 +23,8 @@ pub fn cors(origins: &[String]) -> Option<CorsLayer> {
         "x-ratelimit-reset",
     ];
     let layer = CorsLayer::new()
-        .allow_origin(AllowOrigin::list(
-            origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()),
-        ))
-        .allow_methods([
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
-        ])
+        .allow_origin(AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())))
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,

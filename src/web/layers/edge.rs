@@ -34,14 +34,7 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
         let mut response = answer(request, next, ctx.config.server.request_timeout).await;
         drop(in_flight);
         finish(&mut response, &client, route);
-        record(
-            &ctx,
-            &method,
-            route,
-            &client,
-            &response,
-            ctx.clock.monotonic().saturating_sub(started),
-        );
+        record(&ctx, &method, route, &client, &response, ctx.clock.monotonic().saturating_sub(started));
         response
     }
     .instrument(span)
@@ -71,10 +64,7 @@ fn finish(response: &mut Response, client: &RequestContext, route: &str) {
         *response.body_mut() = Body::from(problem.render(&client.id));
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&client.id) {
@@ -87,24 +77,14 @@ fn finish(response: &mut Response, client: &RequestContext, route: &str) {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
     absent(headers, header::CACHE_CONTROL, "no-store");
-    absent(
-        headers,
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'",
-    );
+    absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
 }
 
 fn record(ctx: &Ctx, method: &Method, route: &str, client: &RequestContext, response: &Response, took: Duration) {
     let method = bounded(method);
     let status = response.status();
-    ctx.metrics
-        .http_requests
-        .with_label_values(&[method, route, status.as_str()])
-        .inc();
-    ctx.metrics
-        .http_duration
-        .with_label_values(&[method, route])
-        .observe(took.as_secs_f64());
+    ctx.metrics.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
+    ctx.metrics.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
     tracing::info!(
         target: "keyward::access",
         // Not within the span, whose fields it has already.

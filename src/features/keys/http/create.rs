@@ -55,9 +55,7 @@ pub(super) struct CreatedKey {
 )]
 pub(super) async fn create(
     State(ctx): State<Ctx>,
-    InProject {
-        caller, by, project, ..
-    }: InProject<KeysCreate>,
+    InProject { caller, by, project, .. }: InProject<KeysCreate>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<NewKey>,
 ) -> Result<Response, Problem> {
@@ -88,10 +86,7 @@ pub(super) async fn make(
 
 fn answer(created: Created, now: Timestamp) -> Response {
     let location = format!("/v1/keys/{}", created.key.id);
-    let body = CreatedKey {
-        key: ShownOnce(created.secret),
-        view: KeyView::at(created.key, now),
-    };
+    let body = CreatedKey { key: ShownOnce(created.secret), view: KeyView::at(created.key, now) };
     let headers = [(header::LOCATION, location)];
     match created.limit {
         Some(limit) => (StatusCode::CREATED, headers, limit, axum::Json(body)).into_response(),

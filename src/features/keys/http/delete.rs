@@ -42,15 +42,12 @@ pub(super) async fn delete(
     Query(query): Query<DeleteQuery>,
 ) -> Result<StatusCode, Problem> {
     match query.confirm {
-        None => Err(Problem::bad_request(
-            "confirmation_required",
-            "Add ?confirm=<the key's id>: this can't be undone.",
-        )),
-        Some(confirm) if confirm != key.to_string() => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "confirmation_mismatch",
-            "confirm isn't the id of this key.",
-        )),
+        None => {
+            Err(Problem::bad_request("confirmation_required", "Add ?confirm=<the key's id>: this can't be undone."))
+        }
+        Some(confirm) if confirm != key.to_string() => {
+            Err(Problem::new(StatusCode::CONFLICT, "confirmation_mismatch", "confirm isn't the id of this key."))
+        }
         Some(_) => {
             change::delete(&ctx, Target { by: &by, project, key }).await?;
             Ok(StatusCode::NO_CONTENT)

@@ -38,9 +38,7 @@ use super::create::{CreatedKey, make};
 )]
 pub(super) async fn generate(
     State(ctx): State<Ctx>,
-    AtHome {
-        caller, by, project, ..
-    }: AtHome<KeysCreate>,
+    AtHome { caller, by, project, .. }: AtHome<KeysCreate>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     OptionalJson(mut body): OptionalJson<NewKey>,
 ) -> Result<Response, Problem> {

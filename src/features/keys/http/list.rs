@@ -25,6 +25,7 @@ pub(super) struct ListQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u64>,
     /// `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{15}key_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     cursor: Option<String>,
     /// Keys of this status.
     status: Option<KeyState>,
@@ -36,10 +37,10 @@ pub(super) struct ListQuery {
     #[param(max_length = 100)]
     q: Option<String>,
     /// Keys that end before this.
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<String>, format = DateTime, example = "2027-01-01T00:00:00Z")]
     expires_before: Option<Timestamp>,
     /// Keys that haven't been used since; of those never used, the ones made before.
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-01T00:00:00Z")]
     unused_since: Option<Timestamp>,
 }
 
@@ -97,10 +98,7 @@ pub(super) async fn list(
 ) -> Result<Json<KeyPage>, Problem> {
     let (filter, page) = query.read()?;
     let page = list::list(&ctx, project, &filter, page.after, page.limit).await?;
-    Ok(Json(KeyPage {
-        data: page.data,
-        next_cursor: page.next_cursor,
-    }))
+    Ok(Json(KeyPage { data: page.data, next_cursor: page.next_cursor }))
 }
 
 /// List my keys
@@ -123,8 +121,5 @@ pub(super) async fn list_keys(
 ) -> Result<Json<ListKeysAnswer>, Problem> {
     let (filter, page) = query.read()?;
     let page = list::list(&ctx, project, &filter, page.after, page.limit).await?;
-    Ok(Json(ListKeysAnswer {
-        keys: page.data,
-        next_cursor: page.next_cursor,
-    }))
+    Ok(Json(ListKeysAnswer { keys: page.data, next_cursor: page.next_cursor }))
 }

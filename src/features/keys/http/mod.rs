@@ -36,11 +36,7 @@ pub fn router() -> OpenApiRouter<Ctx> {
 }
 
 fn not_held() -> Problem {
-    Problem::new(
-        StatusCode::FORBIDDEN,
-        "scope_not_held",
-        "Nobody grants a scope that they don't hold themselves.",
-    )
+    Problem::new(StatusCode::FORBIDDEN, "scope_not_held", "Nobody grants a scope that they don't hold themselves.")
 }
 
 impl From<CreateError> for Problem {
@@ -61,11 +57,9 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::NotFound => Self::not_found("key_not_found", "There is no such key."),
             ChangeError::NotHeld => not_held(),
-            ChangeError::Revoked => Self::new(
-                StatusCode::CONFLICT,
-                "key_revoked",
-                "The key is revoked for good; make another.",
-            ),
+            ChangeError::Revoked => {
+                Self::new(StatusCode::CONFLICT, "key_revoked", "The key is revoked for good; make another.")
+            }
             ChangeError::Invalid(invalid) => invalid.into(),
             ChangeError::Storage(error) => error.into(),
         }

@@ -1,5 +1,7 @@
 //! `PATCH /v1/keys/{id}`.
 
+#![expect(clippy::option_option, reason = "a merge patch tells an absent field from null (RFC 7396)")]
+
 use axum::extract::State;
 use serde::{Deserialize, Deserializer};
 
@@ -22,15 +24,15 @@ use crate::web::problem::Problem;
 pub(super) struct PatchKey {
     /// For people: 1 to 100 characters.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 100, example = "billing worker")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "billing worker")]
     name: Option<Option<String>>,
     /// For people.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 1000)]
+    #[schema(value_type = Option<String>, max_length = 1000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     description: Option<Option<String>>,
     /// Whom it is for, in the project's own words.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     owner: Option<Option<String>>,
     /// What it may do; `null` for nothing. Nobody adds what they don't hold.
     #[serde(default, deserialize_with = "present")]
@@ -40,13 +42,13 @@ pub(super) struct PatchKey {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Option<Metadata>>,
-    /// How long it lasts from now on; `null` for ever. Not together with `expires_at`.
+    /// How long it lasts from now on; `null` for ever. With `expires_at`, whichever is first.
     #[serde(default, deserialize_with = "present")]
     #[schema(schema_with = crate::web::openapi::duration)]
     expires_in: Option<Option<Seconds>>,
     /// Until when it lasts; `null` for ever.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2099-12-31T23:59:59Z")]
     expires_at: Option<Option<Timestamp>>,
 }
 
@@ -60,10 +62,10 @@ impl PatchKey {
         if self.name == Some(None) {
             return Err(Invalid::field("name", "required", "can't be cleared"));
         }
-        let expires_at = match (self.expires_in, self.expires_at) {
-            (None, None) => None,
-            (Some(None), None | Some(None)) | (None, Some(None)) => Some(None),
-            (span, at) => Some(rules::expiry(span.flatten(), at.flatten(), now)?),
+        let expires_at = if self.expires_in.is_some() || self.expires_at.is_some() {
+            Some(rules::expiry(self.expires_in.flatten(), self.expires_at.flatten(), now)?)
+        } else {
+            None
         };
         Ok(Patch {
             name: self.name.flatten(),
@@ -91,18 +93,10 @@ impl PatchKey {
 )]
 pub(super) async fn patch(
     State(ctx): State<Ctx>,
-    OnKey {
-        caller,
-        by,
-        project,
-        key,
-        ..
-    }: OnKey<KeysUpdate>,
+    OnKey { caller, by, project, key, .. }: OnKey<KeysUpdate>,
     Json(body): Json<PatchKey>,
 ) -> Result<axum::Json<KeyView>, Problem> {
     let patch = body.read(ctx.now())?;
     let grants = caller.grants(&ctx, project).await?;
-    Ok(axum::Json(
-        change::patch(&ctx, Target { by: &by, project, key }, patch, &grants).await?,
-    ))
+    Ok(axum::Json(change::patch(&ctx, Target { by: &by, project, key }, patch, &grants).await?))
 }

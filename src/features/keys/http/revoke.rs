@@ -2,6 +2,9 @@
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AllOfBuilder, AnyOfBuilder, ObjectBuilder, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::base::id::KeyId;
 use crate::base::invalid::Invalid;
@@ -11,9 +14,9 @@ use crate::features::auth::permission::KeysRevoke;
 use crate::features::auth::{Anywhere, OnKey};
 use crate::features::keys::change::{self, Target};
 use crate::features::keys::format::PresentedKey;
-use crate::features::keys::rules::RevocationReason;
+use crate::features::keys::rules::{self, RevocationReason};
 use crate::features::keys::{KeyView, store};
-use crate::web::extract::{Json, OptionalJson};
+use crate::web::extract::{Json, OptionalJson, object};
 use crate::web::problem::Problem;
 
 /// Why a key is taken back.
@@ -22,35 +25,52 @@ use crate::web::problem::Problem;
 pub(super) struct RevokeRequest {
     /// For machines.
     #[serde(default)]
-    #[schema(nullable = false, default = "unspecified")]
+    #[schema(default = "unspecified")]
     reason: Option<RevocationReason>,
     /// For people.
     #[serde(default)]
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     note: Option<String>,
 }
 
-/// Which key is taken back, and why: `key` or `id`.
+/// Which key is taken back, and why: `key` or `id` must be there; both must mean the same key.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G", "reason": "key_compromise"}))]
 pub(super) struct RevokeKeyRequest {
     /// The key itself.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::given")]
     #[schema(value_type = Option<String>, nullable = false)]
     key: Option<Secret>,
     /// Its id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::given")]
     #[schema(nullable = false)]
     id: Option<String>,
     /// For machines.
     #[serde(default)]
-    #[schema(nullable = false, default = "unspecified")]
+    #[schema(default = "unspecified")]
     reason: Option<RevocationReason>,
     /// For people.
     #[serde(default)]
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     note: Option<String>,
+}
+
+/// The schema of [`RevokeKeyRequest`] with the rule that a derive can't say: one of the two must be there.
+struct RevokeByEither;
+
+impl PartialSchema for RevokeByEither {
+    fn schema() -> RefOr<Schema> {
+        let with = |name: &str| ObjectBuilder::new().required(name).build();
+        let either = AnyOfBuilder::new().item(with("key")).item(with("id"));
+        AllOfBuilder::new().item(RevokeKeyRequest::schema()).item(Schema::AnyOf(either.build())).into()
+    }
+}
+
+impl ToSchema for RevokeByEither {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        RevokeKeyRequest::schemas(schemas);
+    }
 }
 
 /// The key is taken back.
@@ -59,15 +79,6 @@ pub(super) struct RevokedAnswer {
     /// For people.
     #[schema(example = "Key revoked")]
     message: &'static str,
-}
-
-fn checked(note: Option<String>) -> Result<Option<String>, Invalid> {
-    match note {
-        Some(note) if note.chars().count() > 1000 => {
-            Err(Invalid::field("note", "too_long", "must be at most 1000 characters"))
-        }
-        note => Ok(note),
-    }
 }
 
 /// Revoke a key
@@ -90,9 +101,8 @@ pub(super) async fn revoke(
     OptionalJson(body): OptionalJson<RevokeRequest>,
 ) -> Result<axum::Json<KeyView>, Problem> {
     let target = Target { by: &by, project, key };
-    Ok(axum::Json(
-        change::revoke(&ctx, target, body.reason.unwrap_or_default(), checked(body.note)?).await?,
-    ))
+    body.note.as_deref().map(rules::note).transpose()?;
+    Ok(axum::Json(change::revoke(&ctx, target, body.reason.unwrap_or_default(), body.note).await?))
 }
 
 /// Revoke a key by itself or by its id
@@ -100,12 +110,11 @@ pub(super) async fn revoke(
 /// It is refused from the next request on. A second time changes nothing.
 #[utoipa::path(
     post, path = "/revoke-key", operation_id = "revokeKeySimple", tag = "simple",
-    request_body(content = RevokeKeyRequest, description = "Which key, and why"),
+    request_body(content = inline(RevokeByEither), description = "Which key, and why"),
     responses(
         (status = 200, description = "Revoked", body = RevokedAnswer),
         (status = 403, description = "The caller may not revoke keys"),
         (status = 404, description = "There is no such key for this caller"),
-        (status = 409, description = "Neither or both of `key` and `id` are given"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -114,31 +123,28 @@ pub(super) async fn revoke_key(
     Anywhere { by, reach, .. }: Anywhere<KeysRevoke>,
     Json(body): Json<RevokeKeyRequest>,
 ) -> Result<axum::Json<RevokedAnswer>, Problem> {
-    let note = checked(body.note)?;
+    body.note.as_deref().map(rules::note).transpose()?;
+    let by_key = match body.key.as_ref().map(|key| PresentedKey::parse(key.expose())) {
+        Some(Ok(key)) => store::by_hash(ctx.db.reader().await?.conn(), &key.hash())
+            .await?
+            .map(|found| (found.key.id, found.key.project_id)),
+        Some(Err(_)) | None => None,
+    };
+    let by_id = match body.id.as_deref().map(str::parse) {
+        Some(Ok(id)) => store::project_of(ctx.db.reader().await?.conn(), id).await?.map(|project| (id, project)),
+        Some(Err(_)) | None => None,
+    };
     let found = match (&body.key, &body.id) {
-        (Some(key), None) => match PresentedKey::parse(key.expose()) {
-            Ok(key) => store::by_hash(ctx.db.reader().await?.conn(), &key.hash())
-                .await?
-                .map(|found| (found.key.id, found.key.project_id)),
-            Err(_) => None,
-        },
-        (None, Some(id)) => match id.parse() {
-            Ok(id) => store::project_of(ctx.db.reader().await?.conn(), id)
-                .await?
-                .map(|project| (id, project)),
-            Err(_) => None,
-        },
-        _ => return Err(Invalid::field("key", "conflict", "give either key or id").into()),
+        (None, None) => return Err(Invalid::field("key", "required", "is required, or id").into()),
+        (Some(_), None) => by_key,
+        (None, Some(_)) => by_id,
+        // Both must mean the same key.
+        (Some(_), Some(_)) => by_key.filter(|found| Some(*found) == by_id),
     };
     let (key, project) = found
         .filter(|(_, project)| reach.contains(*project))
         .ok_or_else(|| Problem::not_found("key_not_found", "There is no such key."))?;
-    change::revoke(
-        &ctx,
-        Target { by: &by, project, key },
-        body.reason.unwrap_or_default(),
-        note,
-    )
-    .await?;
+    let reason = body.reason.unwrap_or_default();
+    change::revoke(&ctx, Target { by: &by, project, key }, reason, body.note).await?;
     Ok(axum::Json(RevokedAnswer { message: "Key revoked" }))
 }

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Value, json};
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 
-use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
 use crate::base::invalid::Invalid;
 use crate::base::secret::Secret;
@@ -29,45 +30,39 @@ pub(super) struct VerifyRequest {
     key: Secret,
     /// Scopes that are all needed.
     #[serde(default)]
-    #[schema(nullable = false, example = json!(["orders:read"]))]
+    #[schema(example = json!(["orders:read"]))]
     scopes: Option<Scopes>,
     /// How much of the key's limits this takes.
     #[serde(default)]
-    #[schema(nullable = false, minimum = 1, maximum = 1_000_000, default = 1)]
-    cost: Option<u32>,
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000, default = 1)]
+    #[expect(dead_code, reason = "checked for its form; no key has limits yet that it would take from")]
+    cost: Option<Cost>,
     /// Who showed the key, and for what.
     #[serde(default, deserialize_with = "object::optional")]
-    #[schema(nullable = false)]
-    #[expect(
-        dead_code,
-        reason = "checked for its form; no key has restrictions yet that would judge it"
-    )]
+    #[expect(dead_code, reason = "checked for its form; no key has restrictions yet that would judge it")]
     client: Option<Client>,
     /// Ask without leaving a trace of a use.
     #[serde(default)]
-    #[schema(nullable = false, default = false)]
+    #[schema(default = false)]
     dry_run: Option<bool>,
 }
 
 /// Who showed the key, and for what.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "checked for its form; no key has restrictions yet that would judge it"
-)]
+#[expect(dead_code, reason = "checked for its form; no key has restrictions yet that would judge it")]
 pub(super) struct Client {
     /// The client's address.
     #[serde(default)]
-    #[schema(value_type = Option<String>, nullable = false, format = Ipv4, example = "192.0.2.7")]
+    #[schema(schema_with = address)]
     ip: Option<IpAddr>,
     /// The request's method.
     #[serde(default)]
-    #[schema(nullable = false, example = "GET")]
+    #[schema(example = "GET")]
     method: Option<String>,
     /// The request's path.
     #[serde(default)]
-    #[schema(nullable = false, example = "/orders")]
+    #[schema(example = "/orders")]
     path: Option<String>,
 }
 
@@ -90,29 +85,60 @@ pub(super) struct VerifyAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, required = false)]
     name: Option<String>,
-    #[serde(flatten)]
-    #[schema(inline)]
-    granted: Option<Granted>,
+    /// Whom it was made for; this and what follows with `VALID` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, required = false)]
+    owner: Option<Value>,
+    /// What it may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, required = false)]
+    scopes: Option<Scopes>,
+    /// What its owner keeps with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false, required = false)]
+    metadata: Option<Metadata>,
+    /// When it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
+    expires_at: Option<Value>,
+    /// Its windows as they stand after this question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>, nullable = false, required = false, max_items = 8)]
+    limits: Option<[(); 0]>,
     /// Names the question in the service's log.
     request_id: String,
 }
 
-/// What a good key is and may do.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct Granted {
-    /// Whom it was made for.
-    owner: Option<String>,
-    /// What it may do.
-    scopes: Scopes,
-    /// What its owner keeps with it.
-    #[schema(value_type = Object)]
-    metadata: Metadata,
-    /// When it ends.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    expires_at: Option<Timestamp>,
-    /// Its windows as they stand after this question.
-    #[schema(value_type = Vec<Object>, max_items = 8)]
-    limits: [(); 0],
+/// How much a question takes: a whole number from 1 to 1,000,000.
+#[derive(Debug, Clone, Copy)]
+struct Cost;
+
+impl<'de> Deserialize<'de> for Cost {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A whole number is an integer however it is written (JSON Schema, 4.2.3).
+        let cost = f64::deserialize(deserializer)?;
+        if cost.fract() == 0.0 && (1.0..=1_000_000.0).contains(&cost) {
+            Ok(Self)
+        } else {
+            Err(de::Error::custom("expected a whole number from 1 to 1000000"))
+        }
+    }
+}
+
+/// The schema of an address of either kind.
+fn address() -> Schema {
+    let text = |format: &str| {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.to_owned())))
+    };
+    let none = ObjectBuilder::new().schema_type(Type::Null);
+    AnyOfBuilder::new()
+        .item(text("ipv4"))
+        .item(text("ipv6"))
+        .item(none)
+        .description(Some("The client's address."))
+        .examples([json!("192.0.2.7")])
+        .build()
+        .into()
 }
 
 /// Verify a key
@@ -134,18 +160,11 @@ pub(super) async fn verify(
     Anywhere { reach, .. }: Anywhere<KeysVerify>,
     Json(body): Json<VerifyRequest>,
 ) -> Result<axum::Json<VerifyAnswer>, Problem> {
-    if body.cost.is_some_and(|cost| !(1..=1_000_000).contains(&cost)) {
-        return Err(Invalid::field("cost", "invalid_value", "must be 1 to 1000000").into());
-    }
     let scopes = body.scopes.unwrap_or_default();
     if scopes.len() > MAX_SCOPES {
         return Err(Invalid::field("scopes", "too_many", "must be at most 256 scopes").into());
     }
-    let question = Question {
-        key: body.key,
-        scopes,
-        dry_run: body.dry_run.unwrap_or(false),
-    };
+    let question = Question { key: body.key, scopes, dry_run: body.dry_run.unwrap_or(false) };
     let verify::Answer { code, key } = verify::verify(&ctx, &reach, &question).await?;
     let mut answer = VerifyAnswer {
         valid: code == Code::Valid,
@@ -153,17 +172,19 @@ pub(super) async fn verify(
         key_id: key.as_ref().map(|key| key.id),
         project_id: key.as_ref().map(|key| key.project_id),
         name: key.as_ref().map(|key| key.name.clone()),
-        granted: None,
+        owner: None,
+        scopes: None,
+        metadata: None,
+        expires_at: None,
+        limits: None,
         request_id: origin.id.clone(),
     };
     if let Some(key) = key.filter(|_| code == Code::Valid) {
-        answer.granted = Some(Granted {
-            owner: key.owner,
-            scopes: key.scopes,
-            metadata: key.metadata,
-            expires_at: key.expires_at,
-            limits: [],
-        });
+        answer.owner = Some(json!(key.owner));
+        answer.scopes = Some(key.scopes);
+        answer.metadata = Some(key.metadata);
+        answer.expires_at = Some(json!(key.expires_at));
+        answer.limits = Some([]);
     }
     Ok(axum::Json(answer))
 }

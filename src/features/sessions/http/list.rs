@@ -30,6 +30,7 @@ pub(super) struct SessionQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u64>,
     /// `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{15}ses_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     cursor: Option<String>,
 }
 
@@ -49,21 +50,11 @@ pub(super) async fn list(
     Query(query): Query<SessionQuery>,
 ) -> Result<axum::Json<SessionPage>, Problem> {
     let PageQuery { limit, after } = PageQuery::<SessionId>::read(query.limit, query.cursor.as_deref())?;
-    let after = after.unwrap_or(Cursor {
-        at: Timestamp::FAR,
-        id: SessionId::from_bits(u128::MAX),
-    });
+    let after = after.unwrap_or(Cursor { at: Timestamp::FAR, id: SessionId::from_bits(u128::MAX) });
     let rows = store::list(ctx.db.reader().await?.conn(), person.user, ctx.now(), &after, limit).await?;
-    let page = Page::cut(rows, limit, |session| Cursor {
-        at: session.created_at,
-        id: session.id,
-    })
-    .map(|session| {
+    let page = Page::cut(rows, limit, |session| Cursor { at: session.created_at, id: session.id }).map(|session| {
         let current = session.token_hash == person.token_hash;
         Session { current, ..session }
     });
-    Ok(axum::Json(SessionPage {
-        data: page.data,
-        next_cursor: page.next_cursor,
-    }))
+    Ok(axum::Json(SessionPage { data: page.data, next_cursor: page.next_cursor }))
 }

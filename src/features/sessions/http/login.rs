@@ -45,11 +45,8 @@ impl From<LoginError> for Problem {
         match error {
             LoginError::Wrong => Self::unauthorized("invalid_credentials", "The username or the password is wrong."),
             LoginError::Blocked { seconds } => {
-                let mut problem = Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "rate_limited",
-                    "Rate limit exceeded. Try again later.",
-                );
+                let mut problem =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded. Try again later.");
                 problem.violate("failed_logins");
                 problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
             }

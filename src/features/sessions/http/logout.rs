@@ -47,9 +47,5 @@ pub(super) async fn end(
 ) -> Result<StatusCode, Problem> {
     let not_found = || Problem::not_found("session_not_found", "You have no such session.");
     let Path(session) = session.map_err(|_| not_found())?;
-    if login::end(&ctx, &by, &person, Some(session)).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(not_found())
-    }
+    if login::end(&ctx, &by, &person, Some(session)).await? { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
 }

@@ -41,9 +41,5 @@ pub(super) async fn me(
         .await?
         .ok_or_else(|| Problem::unauthorized("invalid_credentials", "The person is gone."))?;
     let personal_project_id = projects::store::personal(reader.conn(), person.user).await?;
-    Ok(axum::Json(Me {
-        user,
-        is_admin: person.is_admin,
-        personal_project_id,
-    }))
+    Ok(axum::Json(Me { user, is_admin: person.is_admin, personal_project_id }))
 }

@@ -28,11 +28,9 @@ impl From<ChangePasswordError> for Problem {
     fn from(error: ChangePasswordError) -> Self {
         match error {
             ChangePasswordError::Invalid(invalid) => invalid.into(),
-            ChangePasswordError::Wrong => Self::new(
-                StatusCode::FORBIDDEN,
-                "wrong_password",
-                "The present password is another one.",
-            ),
+            ChangePasswordError::Wrong => {
+                Self::new(StatusCode::FORBIDDEN, "wrong_password", "The present password is another one.")
+            }
             ChangePasswordError::Blocked { seconds } => LoginError::Blocked { seconds }.into(),
             ChangePasswordError::Password(error) => error.into(),
             ChangePasswordError::Storage(error) => error.into(),
