@@ -10,7 +10,7 @@ use crate::base::rng::Rng;
 use crate::infra::address_limit::AddressLimit;
 use crate::infra::config::Config;
 use crate::infra::db::Db;
-use crate::infra::passwords::{PasswordError, Passwords};
+use crate::infra::passwords::Passwords;
 use crate::infra::sink::UsageSink;
 use crate::infra::telemetry::metrics::Metrics;
 
@@ -51,23 +51,12 @@ pub struct AddressLimits {
     pub all: AddressLimit,
 }
 
-/// The parts of a [`Ctx`] could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum CtxError {
-    /// A metric was refused.
-    #[error("can't set the metrics up: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// Password hashing was refused.
-    #[error("can't set password hashing up: {0}")]
-    Passwords(#[from] PasswordError),
-}
-
 impl Ctx {
     /// Puts the capabilities together.
     ///
     /// # Errors
-    /// Metrics or password hashing refuse their set-up: a defect.
-    pub fn new(db: Db, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, config: Config) -> Result<Self, CtxError> {
+    /// Two metrics of one name: a defect.
+    pub fn new(db: Db, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, config: Config) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::new()?;
         let limit = |per_minute| AddressLimit::new(per_minute, Arc::clone(&clock));
         Ok(Self(Arc::new(Capabilities {
@@ -75,7 +64,7 @@ impl Ctx {
                 config.auth.hash_parallelism,
                 Arc::clone(&rng),
                 metrics.password_hashes_waiting.clone(),
-            )?,
+            ),
             limits: AddressLimits {
                 register: limit(config.auth.auth_rate_per_minute),
                 login: limit(config.auth.auth_rate_per_minute),

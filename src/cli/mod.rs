@@ -51,7 +51,7 @@ macro_rules! refused {
 refused!(
     StartError,
     crate::infra::db::DbError,
-    crate::ctx::CtxError,
+    prometheus::Error,
     crate::server::ListenError,
     crate::features::users::register::RegisterError,
     crate::features::keys::create::CreateError,

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Argon2, Params};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use prometheus::IntGauge;
 use tokio::sync::Semaphore;
 
@@ -49,24 +51,20 @@ impl std::fmt::Debug for Passwords {
 
 impl Passwords {
     /// `parallelism` hashes at once (0: one a core). `waiting` shows how many run or wait.
-    ///
-    /// # Errors
-    /// The algorithm refused its own parameters: a defect.
-    pub fn new(parallelism: usize, rng: Arc<dyn Rng>, waiting: IntGauge) -> Result<Self, PasswordError> {
+    #[must_use]
+    pub fn new(parallelism: usize, rng: Arc<dyn Rng>, waiting: IntGauge) -> Self {
         let parallelism = match parallelism {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
         };
-        let mut unknowable = [0; 32];
-        rng.fill(&mut unknowable);
-        let nobody = hash(&unknowable, &*rng)?;
-        Ok(Self(Arc::new(Inner {
+        let nobody = unknowable(&*rng);
+        Self(Arc::new(Inner {
             rng,
             admitted: Arc::new(Semaphore::new(parallelism * (1 + WAITING_PER_PERMIT))),
             running: Arc::new(Semaphore::new(parallelism)),
             waiting,
             nobody,
-        })))
+        }))
     }
 
     /// The hash of a password, with a salt of its own, as a PHC string.
@@ -128,6 +126,17 @@ impl Drop for Waiting {
     }
 }
 
+/// A hash that no password has, since its output is random. Checking against it costs what any check costs; making it
+/// costs nothing, where hashing some password would double the memory that the process needs to start.
+fn unknowable(rng: &dyn Rng) -> String {
+    let mut random = [0; 16 + Params::DEFAULT_OUTPUT_LEN];
+    rng.fill(&mut random);
+    let (salt, output) = random.split_at(16);
+    let (m, t, p) = (Params::DEFAULT_M_COST, Params::DEFAULT_T_COST, Params::DEFAULT_P_COST);
+    let (salt, output) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(output));
+    format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${output}")
+}
+
 fn hash(password: &[u8], rng: &dyn Rng) -> Result<String, PasswordError> {
     let mut salt = [0; 16];
     rng.fill(&mut salt);
@@ -143,7 +152,7 @@ mod tests {
     use crate::base::rng::SystemRng;
 
     fn passwords(parallelism: usize) -> Passwords {
-        Passwords::new(parallelism, Arc::new(SystemRng), IntGauge::new("waiting", "test").unwrap()).unwrap()
+        Passwords::new(parallelism, Arc::new(SystemRng), IntGauge::new("waiting", "test").unwrap())
     }
 
     fn secret(text: &str) -> Secret {
@@ -159,6 +168,8 @@ mod tests {
         assert!(passwords.verify(secret("correct horse"), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify(secret("correct horsf"), Some(hash)).await.unwrap());
         assert!(!passwords.verify(secret(""), None).await.unwrap());
+        let work = |hash: &str| hash.rsplit_once('$').unwrap().0.rsplit_once('$').unwrap().0.to_owned();
+        assert_eq!(work(&passwords.0.nobody), work(&passwords.hash(secret("x")).await.unwrap()), "as much work");
         assert!(matches!(
             passwords.verify(secret("x"), Some("damaged".to_owned())).await,
             Err(PasswordError::Failed(_))
