@@ -84,7 +84,7 @@ fn whole(c: &mut Criterion) {
     };
     c.bench_function("route: health", |b| b.iter(|| call(Request::get("/health").body(Body::empty()).unwrap())));
     c.bench_function("route: 32 random bytes", |b| {
-        b.iter(|| call(Request::get("/key/32").body(Body::empty()).unwrap()))
+        b.iter(|| call(Request::get("/key/32").body(Body::empty()).unwrap()));
     });
     c.bench_function("route: verify, from SQLite", |b| b.iter(|| call(verify(&key))));
     c.bench_function("route: verify, malformed", |b| b.iter(|| call(verify("sk_malformed"))));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -30,11 +30,9 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::ctx::Ctx;
 use crate::features::{health, keys, random, sessions, users};
 use crate::infra::config::ServerConfig;
-use crate::web::request::Peer;
+use crate::web::request::{Peer, RequestContext};
 use crate::web::{layers, openapi, problem::Problem};
 
-/// The largest body of an ordinary route.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The largest head that hyper reads: more than we accept, so that the refusal can be a problem.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
@@ -98,10 +96,9 @@ pub fn router(ctx: &Ctx) -> Router {
         .route("/openapi.json", get(document))
         .merge(docs())
         .fallback(async || Problem::of_status(StatusCode::NOT_FOUND))
-        // What follows runs from the last line up to the first: the outermost stands last.
+        // What follows runs from the last line up to the first: the outermost stands last. Bodies are bounded where they are
+        // read, by the extractors.
         //
-        // Bodies are bounded where they are read, next to the handlers.
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         // Turned away here: too large a head, too many at once, too many from one address. After CORS, so that a page can
         // read the refusal.
         .layer(from_fn_with_state((ctx.clone(), slots), layers::admission))
@@ -316,11 +313,13 @@ impl Acceptor {
     /// Says why, as far as it can be said without waiting.
     fn refuse(&self, mut stream: TcpStream) {
         self.ctx.metrics.connections_refused.inc();
+        let id = RequestContext::internal(self.ctx.now(), &*self.ctx.rng).id.clone();
+        let problem = Problem::unavailable("overloaded", "Too many connections are open. Try again later.");
         tokio::spawn(async move {
-            let body = r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"Too many connections are open. Try again later.","code":"overloaded","error":"Too many connections are open. Try again later."}"#;
+            let body = String::from_utf8_lossy(&problem.render(&id)).into_owned();
             let answer = format!(
                 "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
-                 content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                 x-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                 body.len()
             );
             let told = async {

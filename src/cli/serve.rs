@@ -1,6 +1,7 @@
 //! `keyward serve`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,6 +15,12 @@ use crate::worker::Workers;
 
 use super::{Failure, output};
 
+/// How long the storage may take to close.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// SIGXFSZ, the same number on Linux and macOS.
+const FILE_SIZE_SIGNAL: i32 = 25;
+
 /// Runs the service until it is told to stop.
 pub(super) async fn serve(config: Config) -> Result<(), Failure> {
     // A panic is a defect: its place goes to the log, its message doesn't, since it may quote a value.
@@ -21,6 +28,8 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
+    // SIGXFSZ would end the process where a limit on file sizes is reached; handled, the write fails, and is answered 503.
+    let _file_size = signal(SignalKind::from_raw(FILE_SIZE_SIGNAL))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async {
@@ -62,7 +71,10 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
     };
     server::serve(&ctx, listeners, stop, hurry).await;
     workers.stop().await;
-    ctx.db.close().await;
+    // A server that hangs must not keep the process.
+    if tokio::time::timeout(CLOSE, ctx.db.close()).await.is_err() {
+        tracing::warn!("the storage didn't close in time");
+    }
     tracing::info!("stopped");
     Ok(())
 }

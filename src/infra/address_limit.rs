@@ -144,7 +144,7 @@ mod tests {
         let Admission::Denied { retry_after, .. } = limit.check(address) else { panic!("admitted the eleventh") };
         assert_eq!(retry_after, Duration::from_secs(6));
         assert!(matches!(limit.check("192.0.2.2".parse().unwrap()), Admission::Admitted { .. }));
-        clock.advance(retry_after - Duration::from_millis(1));
+        clock.advance(retry_after.checked_sub(Duration::from_millis(1)).unwrap());
         assert!(matches!(limit.check(address), Admission::Denied { .. }));
         clock.advance(Duration::from_millis(1));
         assert!(matches!(limit.check(address), Admission::Admitted { .. }));

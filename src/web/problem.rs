@@ -155,11 +155,6 @@ impl Problem {
         self.0.code = code;
     }
 
-    /// Names a limit that refused the request.
-    pub fn violate(&mut self, limit: &'static str) {
-        self.0.violated.push(Cow::Borrowed(limit));
-    }
-
     /// Names what an earlier request made.
     #[must_use]
     pub fn with_id(mut self, id: String) -> Self {

@@ -9,9 +9,9 @@ fn sources() -> Vec<(String, String)> {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                walk(&path, found)
+                walk(&path, found);
             } else if path.extension().is_some_and(|e| e == "rs") {
-                found.push(path)
+                found.push(path);
             }
         }
     }
@@ -31,17 +31,9 @@ fn sources() -> Vec<(String, String)> {
 
 /// Paths that a file names under `crate::` or `super::`, as segments from the crate's root; groups are taken apart.
 fn imports(file: &str, code: &str) -> BTreeSet<Vec<String>> {
-    let own: Vec<&str> = file
-        .trim_end_matches(".rs")
-        .trim_end_matches("/mod")
-        .split('/')
-        .collect();
+    let own: Vec<&str> = file.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect();
     let mut found = BTreeSet::new();
-    let code: String = code
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     for (start, _) in code.match_indices("crate::").chain(code.match_indices("super::")) {
         if code[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
             continue;
@@ -68,9 +60,7 @@ fn expand(base: &[String], tail: &str, found: &mut BTreeSet<Vec<String>>) {
     let mut path = base.to_vec();
     let mut rest = tail;
     loop {
-        let end = rest
-            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
         if end > 0 {
             path.push(rest[..end].to_owned());
             rest = &rest[end..];
@@ -114,13 +104,8 @@ fn imports_go_one_way() {
     let mut wrong = Vec::new();
     for (file, code) in sources() {
         for import in imports(&file, &code) {
-            let target = import.first().map_or(0, |first| {
-                if LAYERS.contains(&first.as_str()) {
-                    layer(first)
-                } else {
-                    0
-                }
-            });
+            let target =
+                import.first().map_or(0, |first| if LAYERS.contains(&first.as_str()) { layer(first) } else { 0 });
             let is_top = ["server", "worker", "cli"].contains(&import.first().map_or("", String::as_str));
             let target = if is_top { LAYERS.len() } else { target };
             if target > layer(&file) {
@@ -150,16 +135,11 @@ fn inside_a_feature_http_stands_above_use_cases_above_rules_and_store() {
                 wrong.push(format!("{file} imports {}: only server.rs may", import.join("::")));
             }
             if rest == ["rules.rs"] && (names("store") || names("http")) {
-                wrong.push(format!(
-                    "{file} imports {}: rules decide without I/O",
-                    import.join("::")
-                ));
+                wrong.push(format!("{file} imports {}: rules decide without I/O", import.join("::")));
             }
             if rest == ["rules.rs"]
                 && feature == own
-                && what
-                    .first()
-                    .is_some_and(|w| ["create", "change", "verify", "list", "login", "register"].contains(w))
+                && what.first().is_some_and(|w| ["create", "change", "verify", "list", "login", "register"].contains(w))
             {
                 wrong.push(format!("{file} imports {}: rules know no use-case", import.join("::")));
             }
@@ -180,26 +160,16 @@ fn only_stores_speak_sql() {
     for (file, code) in sources() {
         let may = file.ends_with("/store.rs") || file.starts_with("infra/db/");
         if !may
-            && [
-                "sqlx::query",
-                "Sql::same(",
-                "Sql::pick(",
-                "crate::on!",
-                "use crate::{on",
-            ]
-            .iter()
-            .any(|word| code.contains(word))
+            && ["sqlx::query", "Sql::same(", "Sql::pick(", "crate::on!", "use crate::{on"]
+                .iter()
+                .any(|word| code.contains(word))
         {
             wrong.push(format!("{file}: SQL stands in store.rs"));
         }
         if file.ends_with("/store.rs") {
-            for call in [
-                "sqlx::query(\"",
-                "sqlx::query_as(\"",
-                "sqlx::query_scalar(\"",
-                "sqlx::raw_sql",
-                "AssertSqlSafe",
-            ] {
+            for call in
+                ["sqlx::query(\"", "sqlx::query_as(\"", "sqlx::query_scalar(\"", "sqlx::raw_sql", "AssertSqlSafe"]
+            {
                 if code.contains(call) {
                     wrong.push(format!("{file}: {call} isn't one of the declared statements"));
                 }
@@ -226,17 +196,7 @@ fn files_fit_in_the_head() {
 #[test]
 fn the_reader_of_imports_sees_what_stands_there() {
     let code = "use crate::base::{clock::Clock, id};\nuse super::super::store;\nfn f() { crate::features::keys::http::x() }\n// crate::cli\n";
-    let found: Vec<String> = imports("features/users/http/me.rs", code)
-        .into_iter()
-        .map(|path| path.join("::"))
-        .collect();
-    assert_eq!(
-        found,
-        [
-            "base::clock::Clock",
-            "base::id",
-            "features::keys::http::x",
-            "features::users::store"
-        ]
-    );
+    let found: Vec<String> =
+        imports("features/users/http/me.rs", code).into_iter().map(|path| path.join("::")).collect();
+    assert_eq!(found, ["base::clock::Clock", "base::id", "features::keys::http::x", "features::users::store"]);
 }

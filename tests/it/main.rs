@@ -12,4 +12,5 @@ mod api;
 mod architecture;
 mod harness;
 mod process;
+mod readme;
 mod store;

@@ -127,10 +127,11 @@ impl Caller {
             if yes { Access::Granted } else { Access::Forbidden }
         };
         match self {
-            Self::Machine(machine) if machine.project == project || machine.is_system => {
-                Ok(granted(machine.scopes.cover(scope)))
+            Self::Machine(machine) => {
+                let visible = machine.project == project
+                    || (machine.is_system && projects::store::exists(ctx.db.reader().await?.conn(), project).await?);
+                Ok(if visible { granted(machine.scopes.cover(scope)) } else { Access::Hidden })
             }
-            Self::Machine(_) => Ok(Access::Hidden),
             Self::Person(person) => {
                 let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?;
                 Ok(match role {

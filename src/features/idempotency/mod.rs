@@ -103,16 +103,16 @@ impl From<Claimed> for Problem {
 /// # Errors
 /// The key was used within [`KEPT`], or the storage.
 pub async fn claim(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: Timestamp) -> Result<(), Claimed> {
-    if store::insert(tx, request, resource_id, now).await? {
+    let run_out = now.saturating_sub(KEPT);
+    if store::insert(tx, request, resource_id, now).await?
+        || store::replace(tx, request, resource_id, now, run_out).await?
+    {
         return Ok(());
     }
+    // Pruned in this moment: the caller may simply send it again.
     let Some(earlier) = store::find(tx, request).await? else {
         return Err(Claimed::Mismatch);
     };
-    if now.since(earlier.created_at) >= KEPT {
-        store::replace(tx, request, resource_id, now).await?;
-        return Ok(());
-    }
     if earlier.fingerprint == request.fingerprint {
         Err(Claimed::Replay { resource_id: earlier.resource_id })
     } else {

@@ -12,12 +12,12 @@ sql! {
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (caller, operation, idempotency_key) DO NOTHING",
     );
     FIND = Sql::same(
-        "SELECT fingerprint, resource_id, created_at FROM idempotency
+        "SELECT fingerprint, resource_id FROM idempotency
          WHERE caller = $1 AND operation = $2 AND idempotency_key = $3",
     );
     REPLACE = Sql::same(
         "UPDATE idempotency SET fingerprint = $4, resource_id = $5, created_at = $6
-         WHERE caller = $1 AND operation = $2 AND idempotency_key = $3",
+         WHERE caller = $1 AND operation = $2 AND idempotency_key = $3 AND created_at <= $7",
     );
     PRUNE = Sql::same("DELETE FROM idempotency WHERE created_at < $1");
 }
@@ -27,7 +27,6 @@ sql! {
 pub(super) struct Earlier {
     pub fingerprint: Vec<u8>,
     pub resource_id: String,
-    pub created_at: Timestamp,
 }
 
 /// Whether the row is new. Waits for another transaction that is just adding it.
@@ -37,33 +36,35 @@ pub(super) async fn insert(
     resource_id: &str,
     now: Timestamp,
 ) -> Result<bool, DbError> {
-    write(tx, INSERT, request, resource_id, now).await
-}
-
-/// Takes over a row that has run out.
-pub(super) async fn replace(
-    tx: &mut Tx,
-    request: &Request<'_>,
-    resource_id: &str,
-    now: Timestamp,
-) -> Result<bool, DbError> {
-    write(tx, REPLACE, request, resource_id, now).await
-}
-
-async fn write(
-    tx: &mut Tx,
-    statement: Sql,
-    request: &Request<'_>,
-    resource_id: &str,
-    now: Timestamp,
-) -> Result<bool, DbError> {
-    let rows = on!(tx.conn(), statement, |c, sql| sqlx::query(sql)
+    let rows = on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(request.caller)
         .bind(request.operation)
         .bind(request.key)
         .bind(&request.fingerprint)
         .bind(resource_id)
         .bind(now)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))?;
+    Ok(rows == 1)
+}
+
+/// Whether there was a row to take over: one that has run out. Of several at once only one finds it so.
+pub(super) async fn replace(
+    tx: &mut Tx,
+    request: &Request<'_>,
+    resource_id: &str,
+    now: Timestamp,
+    run_out: Timestamp,
+) -> Result<bool, DbError> {
+    let rows = on!(tx.conn(), REPLACE, |c, sql| sqlx::query(sql)
+        .bind(request.caller)
+        .bind(request.operation)
+        .bind(request.key)
+        .bind(&request.fingerprint)
+        .bind(resource_id)
+        .bind(now)
+        .bind(run_out)
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;

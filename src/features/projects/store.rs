@@ -103,3 +103,11 @@ pub async fn roles(conn: Conn<'_>, user: UserId) -> Result<Vec<(ProjectId, Role)
 pub async fn prefix(conn: Conn<'_>, project: ProjectId) -> Result<Option<Option<String>>, DbError> {
     on!(conn, PREFIX, |c, sql| sqlx::query_scalar(sql).bind(project).fetch_optional(c).await)
 }
+
+/// Whether there is such a project.
+///
+/// # Errors
+/// The storage.
+pub async fn exists(conn: Conn<'_>, project: ProjectId) -> Result<bool, DbError> {
+    Ok(prefix(conn, project).await?.is_some())
+}

@@ -15,10 +15,10 @@ sql! {
         "INSERT INTO sessions (id, user_id, token_hash, ip, user_agent, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     );
-    /// Ends the oldest beyond the newest `$2`.
+    /// Ends the oldest beyond the newest `$2`, not counting `$3`, which is never ended.
     END_OLDEST = Sql::same(
-        "DELETE FROM sessions WHERE user_id = $1 AND id NOT IN
-             (SELECT id FROM sessions WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2)",
+        "DELETE FROM sessions WHERE user_id = $1 AND id <> $3 AND id NOT IN
+             (SELECT id FROM sessions WHERE user_id = $1 AND id <> $3 ORDER BY created_at DESC, id DESC LIMIT $2)",
     );
     LIVE = Sql::same(
         "SELECT s.id, s.user_id, u.username, u.is_admin FROM sessions s JOIN users u ON u.id = s.user_id
@@ -34,6 +34,11 @@ sql! {
     END_OTHERS = Sql::same("DELETE FROM sessions WHERE user_id = $1 AND token_hash <> $2");
     PRUNE = Sql::same("DELETE FROM sessions WHERE expires_at <= $1");
     LOCK_USER = Sql::same("UPDATE users SET updated_at = updated_at WHERE id = $1 AND disabled_at IS NULL AND password_hash = $2");
+    /// Makes attempts on one account wait for each other.
+    HOLD = Sql::same(
+        "INSERT INTO login_failures (account, address, failures, updated_at) VALUES ($1, '', 0, $2)
+         ON CONFLICT (account, address) DO UPDATE SET failures = login_failures.failures",
+    );
     FAILURES = Sql::same(
         "SELECT address, blocked_until, succeeded_at FROM login_failures
          WHERE account = $1 AND (address = '' OR address = $2)",
@@ -124,7 +129,13 @@ pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> 
         .execute(c)
         .await
         .map(|_| ()))?;
-    on!(tx.conn(), END_OLDEST, |c, sql| sqlx::query(sql).bind(session.user).bind(keep).execute(c).await.map(|_| ()))
+    on!(tx.conn(), END_OLDEST, |c, sql| sqlx::query(sql)
+        .bind(session.user)
+        .bind(keep - 1)
+        .bind(session.id)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// The person behind a token that hasn't run out, if they aren't disabled.
@@ -197,6 +208,11 @@ pub async fn prune(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> {
     on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql).bind(now).execute(c).await.map(|_| ()))?;
     let (forgotten, unusual) = (now.saturating_sub(MEMORY), now.saturating_sub(USUAL));
     on!(tx.conn(), PRUNE_FAILURES, |c, sql| sqlx::query(sql).bind(forgotten).bind(unusual).execute(c).await.map(|_| ()))
+}
+
+/// Keeps other attempts on the account out until the transaction ends.
+pub(super) async fn hold(tx: &mut Tx, account: &Account, now: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), HOLD, |c, sql| sqlx::query(sql).bind(&account.hash).bind(now).execute(c).await.map(|_| ()))
 }
 
 pub(super) async fn failures(conn: Conn<'_>, account: &Account) -> Result<Vec<Failures>, DbError> {

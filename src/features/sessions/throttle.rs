@@ -13,7 +13,7 @@ use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::infra::address_limit::household;
 use crate::infra::db::{DbError, Tx};
-use crate::web::rate::seconds_up;
+use crate::web::rate::{RateLimited, seconds_up};
 
 use super::store;
 
@@ -62,13 +62,27 @@ pub async fn blocked(ctx: &Ctx, account: &Account) -> Result<Option<u64>, DbErro
     Ok(wait(&rows, ctx.now()))
 }
 
-/// The same within a transaction.
+/// The same within a transaction, which keeps other attempts on the account out until it ends: so guesses that were under
+/// way together are counted one after another.
 ///
 /// # Errors
 /// The storage.
 pub async fn blocked_in(tx: &mut Tx, account: &Account, now: Timestamp) -> Result<Option<u64>, DbError> {
+    store::hold(tx, account, now).await?;
     let rows = store::failures(tx.conn(), account).await?;
     Ok(wait(&rows, now))
+}
+
+/// What a client is told of a delay.
+#[must_use]
+pub fn told(seconds: u64) -> RateLimited {
+    RateLimited {
+        name: "failed_logins".into(),
+        limit: FREE_HERE.into(),
+        window_seconds: MEMORY.as_secs(),
+        remaining: 0,
+        reset_seconds: seconds.max(1),
+    }
 }
 
 fn wait(rows: &[store::Failures], now: Timestamp) -> Option<u64> {

@@ -75,6 +75,9 @@ pub async fn change(
 
     let now = ctx.now();
     let mut tx = ctx.db.begin().await?;
+    if let Some(seconds) = sessions::throttle::blocked_in(&mut tx, &account, now).await? {
+        return Err(ChangePasswordError::Blocked { seconds });
+    }
     let changed = match (&new_hash, &old_hash) {
         (Some(new), Some(old)) => store::set_password_hash(&mut tx, person.user, new, old, now).await?,
         _ => false,

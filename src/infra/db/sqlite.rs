@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
 
 use crate::infra::config::DatabaseConfig;
 
@@ -14,6 +14,24 @@ use super::StartError;
 
 /// How long a statement waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(3);
+
+/// Opens the first connection. Another process that opens the file in the same moment may hold the lock that turning the
+/// write-ahead log on needs, for which SQLite itself doesn't wait.
+async fn first_connection(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let started = tokio::time::sleep(BUSY);
+    tokio::pin!(started);
+    loop {
+        let busy = match pool.acquire().await {
+            Ok(_) => return Ok(()),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("5") => sqlx::Error::Database(error),
+            Err(error) => return Err(error),
+        };
+        tokio::select! {
+            () = &mut started => return Err(busy),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+    }
+}
 
 /// The two pools of a SQLite file.
 #[derive(Clone, Debug)]
@@ -33,7 +51,17 @@ impl SqliteDb {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .disable_statement_logging();
-        let writer = pool(config, 1).connect_with(options.clone()).await.map_err(|error| failed(explain(&error)))?;
+        let writer = pool(config, 1)
+            // When the disk is full, SQLite ends a transaction by itself, and sqlx's own ROLLBACK fails: such a connection
+            // would refuse every change from then on.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_lazy_with(options.clone());
+        first_connection(&writer).await.map_err(|error| failed(explain(&error)))?;
         let readers = pool(config, config.max_connections).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })
     }

@@ -2,12 +2,32 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::infra::config::{LogConfig, LogFormat};
 
-/// Crates whose finer levels print what passes through them, headers included. No setting raises them.
-const CAPPED: [&str; 7] = ["h2", "hyper", "hyper_util", "rustls", "sqlx", "tower_http", "axum"];
+/// Crates whose finer levels print what passes through them, headers included, and the finest level that is let through
+/// whatever the setting says. The first that fits counts.
+const CAPPED: [(&str, Level); 8] = [
+    ("sqlx::postgres::notice", Level::WARN),
+    ("h2", Level::INFO),
+    ("hyper", Level::INFO),
+    ("hyper_util", Level::INFO),
+    ("rustls", Level::INFO),
+    ("sqlx", Level::INFO),
+    ("tower_http", Level::INFO),
+    ("axum", Level::INFO),
+];
+
+/// Whether the caps let an event or a span of this target and level through.
+fn within_caps(target: &str, level: Level) -> bool {
+    let within = |name: &str| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    CAPPED.iter().find(|(name, _)| within(name)).is_none_or(|(_, finest)| level <= *finest)
+}
 
 /// Where lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +41,8 @@ pub enum Output {
 /// Sets the process's log up. Later calls change nothing.
 pub fn init(config: &LogConfig, output: Output) {
     // Parsed once already, when the configuration was checked; without it there would be no log to complain in.
-    let mut filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    for name in CAPPED {
-        if let Ok(directive) = format!("{name}=info").parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
+    let chosen = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = chosen.and(filter_fn(|metadata| within_caps(metadata.target(), *metadata.level())));
     let writer = move || -> Box<dyn std::io::Write> {
         match output {
             Output::Stdout => Box::new(std::io::stdout()),
@@ -37,13 +53,25 @@ pub fn init(config: &LogConfig, output: Output) {
         Output::Stdout => std::io::stdout().is_terminal(),
         Output::Stderr => std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match config.format {
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Pretty => lines.with_ansi(colours).with_target(false).boxed(),
+    };
     // Fails only where a subscriber is set already, as in tests.
-    drop(match config.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
-        LogFormat::Pretty => builder
-            .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
-            .with_target(false)
-            .try_init(),
-    });
+    drop(tracing_subscriber::registry().with(lines.with_filter(filter)).try_init());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caps_hold_for_a_crate_and_its_modules() {
+        assert!(within_caps("keyward::web", Level::TRACE) && within_caps("h2o", Level::TRACE));
+        assert!(within_caps("h2", Level::INFO) && !within_caps("h2", Level::DEBUG));
+        assert!(!within_caps("h2::codec::framed_read", Level::TRACE));
+        assert!(within_caps("sqlx::query", Level::INFO) && !within_caps("sqlx::postgres::notice", Level::INFO));
+    }
 }

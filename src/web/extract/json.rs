@@ -1,8 +1,9 @@
 //! JSON bodies.
 
-use axum::body::Bytes;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
 use crate::base::invalid::Invalid;
@@ -24,9 +25,9 @@ pub struct OptionalJson<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let is_json = has_json_type(request.headers());
-        let bytes = read(request, state).await?;
+        let bytes = read(request).await?;
         if !is_json {
             return Err(unsupported());
         }
@@ -37,9 +38,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let is_json = has_json_type(request.headers());
-        let bytes = read(request, state).await?;
+        let bytes = read(request).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -53,11 +54,31 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-        status @ StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(status),
-        _ => Problem::bad_request("bad_request", "The request's body ended early."),
-    })
+/// The largest body of an ordinary route.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// How much of a body that is too large is read all the same, and thrown away: most clients look for an answer only once
+/// they have sent everything, and a connection that is closed before takes the answer with it.
+const MAX_DRAINED_BYTES: usize = 8 * MAX_BODY_BYTES;
+
+async fn read(request: Request) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE);
+    let mut body = request.into_body();
+    if body.size_hint().lower() > MAX_DRAINED_BYTES as u64 {
+        return Err(too_large());
+    }
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::bad_request("bad_request", "The request's body ended early."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&data);
+        } else if length > MAX_DRAINED_BYTES {
+            break;
+        }
+    }
+    if length > MAX_BODY_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {
@@ -200,6 +221,9 @@ mod tests {
         for text in ["", "{", "{}x", "\u{feff}{}", "{\"name\": NaN}", "{'name': 1}"] {
             assert_eq!(answer(text)["code"], "invalid_json", "{text}");
         }
+        let body = parse::<Body>(br#"{"name": "a", "inner": {"any": [1]}}"#).unwrap();
+        assert_eq!((body.name.as_str(), body.any), ("a", None));
+        assert_eq!(body.inner.unwrap().any, Some(serde_json::json!([1])));
         assert_eq!(answer("[]")["errors"][0]["field"], "body");
         assert_eq!(answer(r#"{"inner": ["x"]}"#)["errors"][0]["field"], "inner");
     }

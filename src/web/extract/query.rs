@@ -18,7 +18,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         if text.contains("%00") {
             return Err(Problem::bad_request("invalid_request", "The query holds a NUL character."));
         }
-        let deserializer = serde_html_form::Deserializer::from_bytes(text.as_bytes());
+        let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
         serde_path_to_error::deserialize(deserializer)
             .map(Self)
             .map_err(|error| super::json::refusal(error.path().to_string(), &error.inner().to_string()))

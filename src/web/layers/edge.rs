@@ -29,16 +29,12 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
     request.extensions_mut().insert(client.clone());
 
     let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
-    async {
-        let in_flight = InFlight::enter(&ctx);
-        let mut response = answer(request, next, ctx.config.server.request_timeout).await;
-        drop(in_flight);
-        finish(&mut response, &client, route);
-        record(&ctx, &method, route, &client, &response, ctx.clock.monotonic().saturating_sub(started));
-        response
-    }
-    .instrument(span)
-    .await
+    let in_flight = InFlight::enter(&ctx);
+    let mut response = answer(request, next, ctx.config.server.request_timeout).instrument(span).await;
+    drop(in_flight);
+    finish(&mut response, &client, route);
+    record(&ctx, &method, route, &client, &response, ctx.clock.monotonic().saturating_sub(started));
+    response
 }
 
 /// The inner answer, or a problem for a handler that takes too long or panics.
@@ -57,8 +53,9 @@ fn finish(response: &mut Response, client: &RequestContext, route: &str) {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>().or_else(|| {
         let is_error = status.is_client_error() || status.is_server_error();
-        // Health answers 503 with a body of its own form.
-        (is_error && !super::is_health(route)).then(|| Problem::of_status(status))
+        // Readiness answers 503 with a body of its own form.
+        let is_report = status == StatusCode::SERVICE_UNAVAILABLE && super::is_health(route);
+        (is_error && !is_report).then(|| Problem::of_status(status))
     });
     if let Some(problem) = problem {
         *response.body_mut() = Body::from(problem.render(&client.id));
@@ -87,8 +84,6 @@ fn record(ctx: &Ctx, method: &Method, route: &str, client: &RequestContext, resp
     ctx.metrics.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
     tracing::info!(
         target: "keyward::access",
-        // Not within the span, whose fields it has already.
-        parent: None,
         method,
         route,
         status = status.as_u16(),

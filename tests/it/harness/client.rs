@@ -23,7 +23,6 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub struct Session {
     pub token: String,
-    pub username: String,
     pub user: String,
     pub project: String,
 }
@@ -55,25 +54,18 @@ impl App {
 
     /// Registers somebody and logs them in.
     pub async fn person(&self, username: &str) -> Session {
-        self.post("/register")
-            .json(&json!({"username": username, "password": PASSWORD}))
-            .send()
-            .await
-            .expect(201);
+        self.post("/register").json(&json!({"username": username, "password": PASSWORD})).send().await.expect(201);
         self.login(username, PASSWORD).await
     }
 
     /// Logs somebody in.
     pub async fn login(&self, username: &str, password: &str) -> Session {
         let body = json!({"username": username, "password": password});
-        let token = self.post("/login").json(&body).send().await.expect(200).json()["token"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let token =
+            self.post("/login").json(&body).send().await.expect(200).json()["token"].as_str().unwrap().to_owned();
         let me = self.get("/v1/users/me").token(&token).send().await.expect(200).json();
         Session {
             token,
-            username: username.to_owned(),
             user: me["id"].as_str().unwrap().to_owned(),
             project: me["personal_project_id"].as_str().unwrap().to_owned(),
         }
@@ -86,24 +78,12 @@ impl App {
         if body.get("name").is_none() {
             body["name"] = json!("test");
         }
-        self.post(&path)
-            .token(&session.token)
-            .json(&body)
-            .send()
-            .await
-            .expect(201)
-            .json()
+        self.post(&path).token(&session.token).json(&body).send().await.expect(201).json()
     }
 
     /// Asks about a key as its project's owner.
     pub async fn verify(&self, session: &Session, question: Value) -> Value {
-        self.post("/v1/keys/verify")
-            .token(&session.token)
-            .json(&question)
-            .send()
-            .await
-            .expect(200)
-            .json()
+        self.post("/v1/keys/verify").token(&session.token).json(&question).send().await.expect(200).json()
     }
 }
 
@@ -158,10 +138,7 @@ impl Answer {
 
     /// A header's text; empty where it is missing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// A problem of the one form, with this status and code.

@@ -62,15 +62,9 @@ impl Scratch {
         match engine {
             Engine::Sqlite => {
                 let dir = tempfile::tempdir().unwrap();
-                Self {
-                    url: format!("sqlite://{}", dir.path().join("keyward.db").display()),
-                    dir: Some(dir),
-                }
+                Self { url: format!("sqlite://{}", dir.path().join("keyward.db").display()), dir: Some(dir) }
             }
-            Engine::Postgres => Self {
-                url: postgres::shared().await.database().await,
-                dir: None,
-            },
+            Engine::Postgres => Self { url: postgres::shared().await.database().await, dir: None },
         }
     }
 }
@@ -97,11 +91,7 @@ pub fn settings(url: &str, overrides: &[(&str, &str)]) -> Config {
         ("KEYWARD_DRAIN_DELAY".to_owned(), "0".to_owned()),
         ("KEYWARD_DATABASE_MAX_CONNECTIONS".to_owned(), "6".to_owned()),
     ];
-    environment.extend(
-        overrides
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    );
+    environment.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     Config::parse(&Loaded::load(None, environment, []).unwrap()).unwrap()
 }
 
@@ -150,10 +140,7 @@ impl App {
             clock,
             ctx,
             // Redirects and retries would hide what the service said.
-            http: reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .build()
-                .unwrap(),
+            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
             stop: Some(stop),
             running: Some(running),
             _scratch: scratch,
@@ -173,14 +160,7 @@ impl App {
 
     /// What the metrics listener says now.
     pub async fn metrics(&self) -> String {
-        self.http
-            .get(&self.metrics_url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
+        self.http.get(&self.metrics_url).send().await.unwrap().text().await.unwrap()
     }
 
     /// One number of a table, by a query without parameters in the words of both engines.

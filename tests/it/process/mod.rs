@@ -1,1 +1,33 @@
 //! The real binary as a process.
+
+mod access_log;
+mod cli;
+mod cli_keys;
+mod config;
+mod crash;
+mod doctor;
+mod logs;
+mod outage;
+mod shutdown;
+mod sqlite_faults;
+mod start;
+
+use std::process::Output;
+
+/// What a command wrote where its result goes.
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What a command wrote where its complaints go.
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The command ended with this status; gives both outputs.
+#[track_caller]
+fn ended(output: &Output, status: i32) -> (String, String) {
+    let (out, err) = (stdout(output), stderr(output));
+    assert_eq!(output.status.code(), Some(status), "stdout: {out}\nstderr: {err}");
+    (out, err)
+}

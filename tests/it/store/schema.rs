@@ -36,18 +36,8 @@ async fn postgres_facts(pool: &PgPool) -> Facts {
             bool,
             bool,
             String,
-        ) = (
-            row.get(0),
-            row.get(1),
-            row.get(2),
-            row.get(3),
-            row.get(4),
-            row.get(5),
-            row.get(6),
-        );
-        facts.insert(index_fact(
-            &table, &name, unique, primary, partial, constraint, &columns,
-        ));
+        ) = (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5), row.get(6));
+        facts.insert(index_fact(&table, &name, unique, primary, partial, constraint, &columns));
     }
     let keys = "SELECT conrelid::regclass::text, confrelid::regclass::text, confdeltype::text,
              (SELECT attname::text FROM pg_attribute WHERE attrelid = conrelid AND attnum = conkey[1])
@@ -71,11 +61,8 @@ async fn sqlite_facts(pool: &SqlitePool) -> Facts {
     let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite%'")
         .fetch_all(pool).await.unwrap();
     for table in tables {
-        let strict: bool = sqlx::query_scalar("SELECT strict FROM pragma_table_list($1)")
-            .bind(&table)
-            .fetch_one(pool)
-            .await
-            .unwrap();
+        let strict: bool =
+            sqlx::query_scalar("SELECT strict FROM pragma_table_list($1)").bind(&table).fetch_one(pool).await.unwrap();
         assert!(strict, "{table} isn't STRICT");
         for row in sqlx::query("SELECT name, type, \"notnull\" FROM pragma_table_info($1)")
             .bind(&table)
@@ -120,6 +107,7 @@ async fn sqlite_facts(pool: &SqlitePool) -> Facts {
 }
 
 /// Constraints are told by what they hold, since each engine names them its own way.
+#[expect(clippy::fn_params_excessive_bools, reason = "four facts of an index")]
 fn index_fact(
     table: &str,
     name: &str,
@@ -152,10 +140,8 @@ fn translated(fact: &str) -> String {
         (" text ", " TEXT "),
         (" bytea ", " BLOB "),
     ];
-    let (postgres, sqlite) = kinds
-        .iter()
-        .find(|(postgres, _)| rest.contains(postgres))
-        .unwrap_or_else(|| panic!("unexpected type: {fact}"));
+    let (postgres, sqlite) =
+        kinds.iter().find(|(postgres, _)| rest.contains(postgres)).unwrap_or_else(|| panic!("unexpected type: {fact}"));
     format!("column {}", rest.replace(postgres, sqlite))
 }
 
@@ -173,10 +159,8 @@ async fn both_schemas_mean_the_same() {
         db.close().await;
     }
     assert!(all[0].len() > 100, "found too little to compare: {:?}", all[0]);
-    let (only_sqlite, only_postgres): (Vec<_>, Vec<_>) = (
-        all[0].difference(&all[1]).collect(),
-        all[1].difference(&all[0]).collect(),
-    );
+    let (only_sqlite, only_postgres): (Vec<_>, Vec<_>) =
+        (all[0].difference(&all[1]).collect(), all[1].difference(&all[0]).collect());
     assert!(
         only_sqlite.is_empty() && only_postgres.is_empty(),
         "only SQLite: {only_sqlite:#?}\nonly Postgres: {only_postgres:#?}"
@@ -187,10 +171,7 @@ async fn both_schemas_mean_the_same() {
 fn both_directories_hold_the_same_migrations() {
     let names = |engine: &str| -> BTreeSet<_> {
         let dir = format!("{}/migrations/{engine}", env!("CARGO_MANIFEST_DIR"));
-        std::fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect()
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     };
     assert_eq!(names("sqlite"), names("postgres"));
 }
@@ -198,10 +179,7 @@ fn both_directories_hold_the_same_migrations() {
 async fn empty(engine: Engine) -> Scratch {
     match engine {
         Engine::Sqlite => Scratch::new(engine).await,
-        Engine::Postgres => Scratch {
-            url: postgres::shared().await.empty_database().await,
-            dir: None,
-        },
+        Engine::Postgres => Scratch { url: postgres::shared().await.empty_database().await, dir: None },
     }
 }
 

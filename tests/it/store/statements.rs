@@ -5,7 +5,7 @@ use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
 
 use crate::both_engines;
-use crate::harness::{Engine, Scratch, settings};
+use crate::harness::{Scratch, settings};
 
 /// A store that isn't listed here fails `tests/it/architecture.rs`.
 pub const STORES: &[(&str, &[(&str, Sql)])] = &[

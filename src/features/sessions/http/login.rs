@@ -1,7 +1,6 @@
 //! `POST /login`.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::secret::{Secret, ShownOnce};
 use crate::ctx::Ctx;
 use crate::features::sessions::login::{self, LoginError};
+use crate::features::sessions::throttle;
 use crate::web::extract::Json;
 use crate::web::problem::Problem;
 use crate::web::rate;
@@ -44,12 +44,7 @@ impl From<LoginError> for Problem {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Wrong => Self::unauthorized("invalid_credentials", "The username or the password is wrong."),
-            LoginError::Blocked { seconds } => {
-                let mut problem =
-                    Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded. Try again later.");
-                problem.violate("failed_logins");
-                problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
-            }
+            LoginError::Blocked { seconds } => Self::rate_limited(&throttle::told(seconds)),
             LoginError::Password(error) => error.into(),
             LoginError::Storage(error) => error.into(),
         }

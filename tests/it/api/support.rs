@@ -1,0 +1,139 @@
+//! What several of these files need: callers by address, keys of the system, rows of the trail, and raw sockets.
+
+use std::time::Duration;
+
+use keyward::features::audit::By;
+use keyward::features::auth::Grants;
+use keyward::features::keys::create::{Making, NewKey, create};
+use keyward::features::projects;
+use keyward::features::scopes::Scopes;
+use keyward::infra::db::Db;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::harness::{Answer, App, PASSWORD};
+
+/// Makes the tests' own address a trusted proxy, so that `X-Forwarded-For` says who calls.
+pub const PROXY: (&str, &str) = ("KEYWARD_TRUSTED_PROXIES", "127.0.0.1/32");
+/// No limit on the keys that a person makes.
+pub const MANY_KEYS: (&str, &str) = ("KEYWARD_KEYS_PER_USER_PER_DAY", "0");
+/// Log-ins that outlast a test which moves days.
+pub const LONG_SESSIONS: (&str, &str) = ("KEYWARD_SESSION_TTL", "90d");
+
+/// A well-formed id that names nothing.
+pub const NO_KEY: &str = "key_01K5ZV8QXW3M7C2R9T4B6D8F0G";
+/// A well-formed id that names nothing.
+pub const NO_PROJECT: &str = "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G";
+
+/// A text member.
+#[track_caller]
+pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+/// The path of a key.
+#[track_caller]
+pub fn path(key: &Value, rest: &str) -> String {
+    format!("/v1/keys/{}{rest}", text(key, "id"))
+}
+
+/// Sends a log-in as it comes from an address.
+pub async fn try_login(app: &App, from: &str, username: &str, password: &str) -> Answer {
+    app.post("/login")
+        .header("x-forwarded-for", from)
+        .json(&json!({"username": username, "password": password}))
+        .send()
+        .await
+}
+
+/// Sends a registration.
+pub async fn try_register(app: &App, username: &str, password: &str) -> Answer {
+    app.post("/register").json(&json!({"username": username, "password": password})).send().await
+}
+
+/// Registers somebody without logging them in.
+pub async fn register(app: &App, username: &str) {
+    try_register(app, username, PASSWORD).await.expect(201);
+}
+
+/// The status that a token gets.
+pub async fn token_status(app: &App, token: &str) -> u16 {
+    app.get("/v1/users/me").token(token).send().await.status
+}
+
+/// A key of the system project, as the command line makes them.
+pub async fn system_key(app: &App, scopes: &[&str]) -> String {
+    let ctx = &app.ctx;
+    let project = projects::store::system(ctx.db.reader().await.unwrap().conn()).await.unwrap().unwrap();
+    let making = Making {
+        by: &By::system("test", ctx),
+        caller_id: "system",
+        project,
+        responsible: None,
+        limited: false,
+        grants: &Grants::Everything,
+        idempotency_key: None,
+    };
+    let new = NewKey {
+        name: Some("root".to_owned()),
+        scopes: Some(Scopes::new(scopes.iter().map(|scope| scope.parse().unwrap()))),
+        ..NewKey::default()
+    };
+    create(ctx, &making, new).await.unwrap().secret.expose().to_owned()
+}
+
+/// The texts of one column.
+pub async fn texts(app: &App, sql: String) -> Vec<String> {
+    let sql = sqlx::AssertSqlSafe(sql);
+    match &app.ctx.db {
+        Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_all(pool).await.unwrap(),
+        Db::Sqlite(db) => sqlx::query_scalar(sql).fetch_all(db.writer()).await.unwrap(),
+    }
+}
+
+/// A problem's body without what differs from request to request.
+pub fn faceless(answer: &Answer) -> Value {
+    let mut body = answer.json();
+    body.as_object_mut().unwrap().remove("request_id").unwrap();
+    body
+}
+
+/// A connection of our own.
+pub async fn dial(app: &App) -> TcpStream {
+    let address = app.url.strip_prefix("http://").unwrap().parse().unwrap();
+    TcpSocket::new_v4().unwrap().connect(address).await.unwrap()
+}
+
+/// Sends bytes as they stand, and gives what came back until the server closed, or what stood there after two seconds.
+pub async fn talk(app: &App, bytes: &[u8]) -> String {
+    let mut stream = dial(app).await;
+    // The server may have heard enough before the end.
+    let _ = stream.write_all(bytes).await;
+    listen(&mut stream).await.0
+}
+
+/// What comes until the server closes, and whether it did within three seconds.
+pub async fn listen(stream: &mut TcpStream) -> (String, bool) {
+    let mut heard = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut heard)).await;
+    (String::from_utf8_lossy(&heard).into_owned(), end.is_ok())
+}
+
+/// The body of an answer from a raw socket, as JSON.
+#[track_caller]
+pub fn body_of(answer: &str) -> Value {
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+/// Waits, for two seconds at most, until the metrics hold a line.
+pub async fn until_metrics_say(app: &App, line: &str) {
+    for _ in 0..100 {
+        if app.metrics().await.lines().any(|l| l == line) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no line {line:?} in {}", app.metrics().await);
+}
