@@ -47,6 +47,8 @@ pub struct AddressLimits {
     pub register: AddressLimit,
     /// `POST /login`.
     pub login: AddressLimit,
+    /// `PUT /v1/users/me/password`.
+    pub password: AddressLimit,
     /// Everything but health.
     pub all: AddressLimit,
 }
@@ -68,6 +70,7 @@ impl Ctx {
             limits: AddressLimits {
                 register: limit(config.auth.auth_rate_per_minute),
                 login: limit(config.auth.auth_rate_per_minute),
+                password: limit(config.auth.auth_rate_per_minute),
                 all: limit(config.auth.ip_rate_per_minute),
             },
             usage: UsageSink::default(),

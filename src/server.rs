@@ -1,28 +1,20 @@
 //! The HTTP service: every feature's routes, the layer stack, the listeners, and the graceful end.
 
-use std::convert::Infallible;
+mod accept;
+
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_io_timeout::TimeoutStream;
-use tower::ServiceExt as _;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
 use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,19 +22,17 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::ctx::Ctx;
 use crate::features::{health, keys, random, sessions, users};
 use crate::infra::config::ServerConfig;
-use crate::web::request::{Peer, RequestContext};
-use crate::web::{layers, openapi, problem::Problem};
+use crate::web::problem::Problem;
+use crate::web::{layers, openapi};
 
-/// The largest head that hyper reads: more than we accept, so that the refusal can be a problem.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Requests at once on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 256;
-/// How long a client may take no byte of an answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a silent HTTP/2 peer is asked for a sign of life, and how long it may take.
-const PING: Duration = Duration::from_secs(20);
+use accept::Acceptor;
+
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
+/// Connections of the metrics listener.
+const METRICS_CONNECTIONS: usize = 64;
+/// Open files for everything but connections: the databases, the log, the listeners.
+const RESERVED_FILES: u64 = 256;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -88,8 +78,8 @@ fn complete(ctx: &Ctx, document: utoipa::openapi::OpenApi) -> utoipa::openapi::O
 pub fn router(ctx: &Ctx) -> Router {
     let (routes, document) = routes(ctx).split_for_parts();
     // Plain data: always serialises.
-    let document: Arc<str> = complete(ctx, document).to_json().unwrap_or_default().into();
-    let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };
+    let document = Bytes::from(complete(ctx, document).to_json().unwrap_or_default());
+    let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
     let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
 
     routes
@@ -202,14 +192,9 @@ pub enum Stop {
 pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = Stop>, hurry: impl Future<Output = ()>) {
     let config = &ctx.config.server;
     let Listeners { public, metrics } = listeners;
-    let metrics = tokio::spawn(axum::serve(metrics, metrics_router(ctx)).into_future());
-    let acceptor = Acceptor {
-        ctx: ctx.clone(),
-        router: router(ctx),
-        connections: Arc::new(Semaphore::new(config.max_connections)),
-        graceful: GracefulShutdown::new(),
-    };
-
+    let scraped = Acceptor::new(ctx, metrics_router(ctx), METRICS_CONNECTIONS);
+    let metrics = tokio::spawn(async move { scraped.run(&metrics).await });
+    let acceptor = Acceptor::new(ctx, router(ctx), connections(config.max_connections));
     let mut hurry = pin!(hurry);
     {
         let mut accepting = pin!(acceptor.run(&public));
@@ -229,124 +214,20 @@ pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = S
     }
     drop(public);
     tokio::select! {
-        () = acceptor.graceful.shutdown() => {}
+        () = acceptor.finish() => {}
         () = tokio::time::sleep(config.shutdown_grace) => tracing::warn!("requests were still in flight after the grace"),
         () = &mut hurry => tracing::warn!("told to hurry: requests in flight are cut off"),
     }
     metrics.abort();
 }
 
-struct Acceptor {
-    ctx: Ctx,
-    router: Router,
-    connections: Arc<Semaphore>,
-    graceful: GracefulShutdown,
-}
-
-impl Acceptor {
-    async fn run(&self, listener: &TcpListener) {
-        let mut exhausted = false;
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    exhausted = false;
-                    match Arc::clone(&self.connections).try_acquire_owned() {
-                        Ok(slot) => self.spawn(stream, peer, slot),
-                        Err(_) => self.refuse(stream),
-                    }
-                }
-                // Out of file descriptors, or a client that is gone already: wait a little instead of spinning.
-                Err(error) => {
-                    if !exhausted {
-                        tracing::warn!(cause = %error, "can't accept a connection");
-                    }
-                    exhausted = true;
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
+/// As many connections as were asked for, if the system lets the process have so many: the limit on open files is raised as
+/// far as it goes, and some are kept for the rest of the process.
+fn connections(wanted: usize) -> usize {
+    let files = rlimit::increase_nofile_limit(wanted as u64 + RESERVED_FILES).unwrap_or(u64::MAX);
+    let possible = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
+    if possible < wanted {
+        tracing::warn!(wanted, possible, "the limit on open files allows fewer connections than max_connections");
     }
-
-    fn spawn(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
-        // Answers are small and complete: nothing is gained by waiting for more. Fails only on a dead socket.
-        drop(stream.set_nodelay(true));
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let header_timeout = self.ctx.config.server.header_timeout;
-
-        let asked = Arc::new(AtomicBool::new(false));
-        let (router, has_asked) = (self.router.clone(), Arc::clone(&asked));
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            has_asked.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(Peer(peer));
-            let answer = router.clone().oneshot(request.map(Body::new));
-            async move { answer.await.map_err(|never: Infallible| match never {}) }
-        });
-
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD_BYTES);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING);
-        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
-        let connection = self.graceful.watch(connection);
-        let open = Open::count(&self.ctx, slot);
-        tokio::spawn(async move {
-            let _open = open;
-            let mut connection = pin!(connection);
-            tokio::select! {
-                // Clients that break off or break the protocol are their own business.
-                _ = &mut connection => return,
-                () = tokio::time::sleep(header_timeout) => {}
-            }
-            // Hyper's own limit begins once it knows the protocol; whoever never says a word is cut off here.
-            if asked.load(Ordering::Relaxed) {
-                drop(connection.await);
-            }
-        });
-    }
-
-    /// Says why, as far as it can be said without waiting.
-    fn refuse(&self, mut stream: TcpStream) {
-        self.ctx.metrics.connections_refused.inc();
-        let id = RequestContext::internal(self.ctx.now(), &*self.ctx.rng).id.clone();
-        let problem = Problem::unavailable("overloaded", "Too many connections are open. Try again later.");
-        tokio::spawn(async move {
-            let body = String::from_utf8_lossy(&problem.render(&id)).into_owned();
-            let answer = format!(
-                "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
-                 x-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            let told = async {
-                stream.write_all(answer.as_bytes()).await?;
-                stream.shutdown().await
-            };
-            // Best effort: the connection is closed either way.
-            drop(tokio::time::timeout(Duration::from_secs(1), told).await);
-        });
-    }
-}
-
-/// An open connection, counted while it lives.
-struct Open {
-    ctx: Ctx,
-    _slot: OwnedSemaphorePermit,
-}
-
-impl Open {
-    fn count(ctx: &Ctx, slot: OwnedSemaphorePermit) -> Self {
-        ctx.metrics.connections.inc();
-        Self { ctx: ctx.clone(), _slot: slot }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.ctx.metrics.connections.dec();
-    }
+    wanted.min(possible)
 }

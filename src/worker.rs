@@ -50,7 +50,7 @@ impl Workers {
             let ctx = ctx.clone();
             move || {
                 let limits = &ctx.limits;
-                for limit in [&limits.register, &limits.login, &limits.all] {
+                for limit in [&limits.register, &limits.login, &limits.password, &limits.all] {
                     limit.forget_idle();
                 }
                 std::future::ready(Ok::<(), DbError>(()))

@@ -21,10 +21,10 @@ impl Timestamp {
         None => DateTime::UNIX_EPOCH,
     });
 
-    /// Truncates to microseconds.
+    /// Truncates to microseconds; a leap second is the second after it, as in the storage.
     #[must_use]
     pub fn new(at: DateTime<Utc>) -> Self {
-        Self(at.trunc_subsecs(6))
+        Self(DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at))
     }
 
     /// `None` outside of the years that the calendar can hold (about ±262,000).
@@ -192,6 +192,7 @@ mod tests {
         let at = Timestamp::parse("2026-03-01T10:00:00.123456789+02:00").unwrap();
         assert_eq!(at.to_string(), "2026-03-01T08:00:00.123456Z");
         assert_eq!(Timestamp::EPOCH.to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Timestamp::parse("2026-12-31T23:59:60.5Z").unwrap().to_string(), "2027-01-01T00:00:00.500Z");
         assert_eq!(Timestamp::from_micros(at.as_micros()), Some(at));
     }
 

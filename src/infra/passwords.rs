@@ -38,6 +38,9 @@ struct Inner {
     admitted: Arc<Semaphore>,
     /// Slots of those who run.
     running: Arc<Semaphore>,
+    /// Slots for judging new passwords: apart, so that judging can't keep anybody from logging in.
+    judged: Arc<Semaphore>,
+    judging: Arc<Semaphore>,
     waiting: IntGauge,
     /// The hash of a password that nobody has, so that an unknown name costs what a wrong password does.
     nobody: String,
@@ -62,6 +65,8 @@ impl Passwords {
             rng,
             admitted: Arc::new(Semaphore::new(parallelism * (1 + WAITING_PER_PERMIT))),
             running: Arc::new(Semaphore::new(parallelism)),
+            judged: Arc::new(Semaphore::new(1 + WAITING_PER_PERMIT)),
+            judging: Arc::new(Semaphore::new(1)),
             waiting,
             nobody,
         }))
@@ -90,25 +95,39 @@ impl Passwords {
         .await
     }
 
-    /// Runs other work on a password that is too slow for the async threads, under the same bound.
+    /// Judges a new password, off the async threads, one at a time.
     ///
     /// # Errors
     /// Too many callers wait.
-    pub async fn run<T: Send + 'static>(
+    pub async fn judge(&self, judgement: impl FnOnce() -> bool + Send + 'static) -> Result<bool, PasswordError> {
+        bounded(&self.0.judged, &self.0.judging, &self.0.waiting, move || Ok(judgement())).await
+    }
+
+    async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let admitted = Arc::clone(&self.0.admitted).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
-        let waiting = Waiting::enter(&self.0.waiting);
-        let running = Arc::clone(&self.0.running).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
-        // The slots go along with the work: it can't be stopped, even if its caller goes away.
-        tokio::task::spawn_blocking(move || {
-            let _held = (admitted, running, waiting);
-            work()
-        })
-        .await
-        .map_err(|error| PasswordError::Failed(error.to_string()))?
+        bounded(&self.0.admitted, &self.0.running, &self.0.waiting, work).await
     }
+}
+
+/// Runs work under a bound on how many run or wait, and one on how many run.
+async fn bounded<T: Send + 'static>(
+    admitted: &Arc<Semaphore>,
+    running: &Arc<Semaphore>,
+    waiting: &IntGauge,
+    work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
+) -> Result<T, PasswordError> {
+    let admitted = Arc::clone(admitted).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
+    let waiting = Waiting::enter(waiting);
+    let running = Arc::clone(running).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+    // The slots go along with the work: it can't be stopped, even if its caller goes away.
+    tokio::task::spawn_blocking(move || {
+        let _held = (admitted, running, waiting);
+        work()
+    })
+    .await
+    .map_err(|error| PasswordError::Failed(error.to_string()))?
 }
 
 struct Waiting(IntGauge);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, IntoResponseParts, Response, ResponseParts};
 
@@ -66,7 +66,24 @@ pub fn seconds_up(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
-/// Runs the rest of a route under a limit by client address; `429` past it.
+/// Runs a method of a route under a limit by client address; `429` past it. Other methods, which are refused anyway, don't
+/// count.
+pub async fn method_by_address(
+    method: &Method,
+    name: &'static str,
+    limit: &AddressLimit,
+    client: IpAddr,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method() == method {
+        by_address(name, limit, client, request, next).await
+    } else {
+        next.run(request).await
+    }
+}
+
+/// Runs what follows under a limit by client address; `429` past it.
 pub async fn by_address(
     name: &'static str,
     limit: &AddressLimit,

@@ -18,7 +18,7 @@ use crate::web::rate::{RateLimited, seconds_up};
 use super::store;
 
 /// Failures that cost nothing, from one address.
-const FREE_HERE: u32 = 5;
+const FREE_HERE: u32 = 10;
 /// Failures that cost nothing, from everywhere together.
 const FREE_ANYWHERE: u32 = 50;
 /// The longest delay for one address.
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn delays_grow_and_stop_growing() {
         let seconds = |failures| delay(failures, FREE_HERE, LONGEST_HERE).map(|d| d.as_secs());
-        assert_eq!([4, 5, 6, 7, 8].map(seconds), [None, Some(1), Some(2), Some(4), Some(8)]);
+        assert_eq!([9, 10, 11, 12, 13].map(seconds), [None, Some(1), Some(2), Some(4), Some(8)]);
         assert_eq!(seconds(1_000_000_000_000), Some(900));
     }
 

@@ -60,8 +60,6 @@ pub async fn change(
     new: &Secret,
 ) -> Result<(), ChangePasswordError> {
     let new = rules::new_password("new_password", new)?;
-    refuse_common(ctx, "new_password", &new, &person.username).await?;
-
     let account = Account::of(&person.username, by.origin.ip);
     if let Some(seconds) = sessions::throttle::blocked(ctx, &account).await? {
         return Err(ChangePasswordError::Blocked { seconds });
@@ -71,7 +69,13 @@ pub async fn change(
         (Some(present), Some(hash)) => ctx.passwords.verify(present, Some(hash)).await?,
         _ => false,
     };
-    let new_hash = if right { Some(ctx.passwords.hash(new).await?) } else { None };
+    // Only who knows the present password is worth the work of judging and hashing another.
+    let new_hash = if right {
+        refuse_common(ctx, "new_password", &new, &person.username).await?;
+        Some(ctx.passwords.hash(new).await?)
+    } else {
+        None
+    };
 
     let now = ctx.now();
     let mut tx = ctx.db.begin().await?;

@@ -88,6 +88,6 @@ pub(super) async fn refuse_common(
     username: &str,
 ) -> Result<(), RegisterError> {
     let (password, username) = (password.clone(), username.to_owned());
-    let is_common = ctx.passwords.run(move || Ok(rules::is_common(&password, &username))).await?;
+    let is_common = ctx.passwords.judge(move || rules::is_common(&password, &username)).await?;
     if is_common { Err(rules::common_password(field).into()) } else { Ok(()) }
 }

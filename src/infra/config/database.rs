@@ -60,20 +60,32 @@ fn parse_url(loaded: &Loaded) -> Result<DatabaseUrl, ConfigError> {
     }
 }
 
-/// The URL with its password, and its parameters, which may hold one, replaced.
+/// The URL with its password, and its parameters, which may hold one, replaced. What isn't plainly a URL isn't shown at all:
+/// nobody knows where the password is in it.
 pub(super) fn without_password(url: &str) -> String {
-    let (url, parameters) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?[secret]"));
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return format!("{url}{parameters}");
-    };
-    match rest.rsplit_once('@') {
-        Some((login, host)) => {
-            let user = login.split(':').next().unwrap_or_default();
-            let password = if login.contains(':') { ":[secret]" } else { "" };
-            format!("{scheme}://{user}{password}@{host}{parameters}")
-        }
-        None => format!("{url}{parameters}"),
+    const HIDDEN: &str = "[secret]";
+    if url.is_empty() || url.starts_with("sqlite:") {
+        return url.to_owned();
     }
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("postgres")) else {
+        return HIDDEN.to_owned();
+    };
+    let cut = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(cut);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let parameters = if path.len() < rest.len() { "?[secret]" } else { "" };
+    let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
+    let has_port_alone =
+        host.rsplit_once(':').is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()) || port.ends_with(']'));
+    // A second @ means that the password itself holds what ends an authority.
+    if rest.contains('@') || !has_port_alone {
+        return format!("{scheme}://{HIDDEN}");
+    }
+    let login = login.map_or(String::new(), |login| match login.split_once(':') {
+        Some((user, _)) => format!("{user}:{HIDDEN}@"),
+        None => format!("{login}@"),
+    });
+    format!("{scheme}://{login}{host}{path}{parameters}")
 }
 
 #[cfg(test)]
@@ -88,6 +100,13 @@ mod tests {
             ("postgres://u@h/d", "postgres://u@h/d"),
             ("postgres:///d?host=/tmp&password=p", "postgres:///d?[secret]"),
             ("sqlite://keyward.db", "sqlite://keyward.db"),
+            ("postgres://k:hun?ter2@db/k", "postgres://[secret]"),
+            ("postgres://k:hunter2", "postgres://[secret]"),
+            ("keyward:hunter2@db/keyward", "[secret]"),
+            ("host=db user=k password=hunter2", "[secret]"),
+            ("postgres:/k:hunter2@db/k", "[secret]"),
+            ("postgres://u:p@h:5432/d", "postgres://u:[secret]@h:5432/d"),
+            ("postgres://u:p@[::1]:5432/d", "postgres://u:[secret]@[::1]:5432/d"),
         ] {
             assert_eq!(without_password(url), shown);
         }

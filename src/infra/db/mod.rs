@@ -84,7 +84,13 @@ impl Db {
     /// No connection within the pool's time, or the engine refused.
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match self {
-            Self::Postgres(pool) => Tx::Postgres(bounded(pool.begin()).await?),
+            // In a task of its own, so that it comes to its end even if the caller goes away in the middle: sqlx would put a
+            // connection with an open transaction back into the pool.
+            Self::Postgres(pool) => {
+                let pool = pool.clone();
+                let begun = tokio::spawn(async move { bounded(pool.begin()).await });
+                Tx::Postgres(begun.await.map_err(|_| DbError::Unavailable(sqlx::Error::WorkerCrashed))??)
+            }
             Self::Sqlite(db) => Tx::Sqlite(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?),
         })
     }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use tracing::Level;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -42,7 +42,7 @@ pub enum Output {
 pub fn init(config: &LogConfig, output: Output) {
     // Parsed once already, when the configuration was checked; without it there would be no log to complain in.
     let chosen = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = chosen.and(filter_fn(|metadata| within_caps(metadata.target(), *metadata.level())));
+    let caps = filter_fn(|metadata| within_caps(metadata.target(), *metadata.level()));
     let writer = move || -> Box<dyn std::io::Write> {
         match output {
             Output::Stdout => Box::new(std::io::stdout()),
@@ -60,7 +60,9 @@ pub fn init(config: &LogConfig, output: Output) {
         LogFormat::Pretty => lines.with_ansi(colours).with_target(false).boxed(),
     };
     // Fails only where a subscriber is set already, as in tests.
-    drop(tracing_subscriber::registry().with(lines.with_filter(filter)).try_init());
+    // The filters are layers of the whole stack: filters of one layer keep a state between the question whether a line is
+    // wanted and the line itself, and lose the next line of whoever only asks, as sqlx does.
+    drop(tracing_subscriber::registry().with(chosen).with(caps).with(lines).try_init());
 }
 
 #[cfg(test)]

@@ -18,6 +18,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         if text.contains("%00") {
             return Err(Problem::bad_request("invalid_request", "The query holds a NUL character."));
         }
+        // Bytes that aren't UTF-8 are read as this sign; one that was meant is written out.
+        let is_text = text.to_ascii_uppercase().contains("%EF%BF%BD")
+            || !form_urlencoded::parse(text.as_bytes()).any(|(name, value)| (name + &*value).contains('\u{fffd}'));
+        if !is_text {
+            return Err(Problem::bad_request("invalid_request", "The query isn't UTF-8."));
+        }
         let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
         serde_path_to_error::deserialize(deserializer)
             .map(Self)

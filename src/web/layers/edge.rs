@@ -29,11 +29,10 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
     request.extensions_mut().insert(client.clone());
 
     let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
-    let in_flight = InFlight::enter(&ctx);
+    let in_flight = InFlight::enter(&ctx, &method, route, &client, started);
     let mut response = answer(request, next, ctx.config.server.request_timeout).instrument(span).await;
-    drop(in_flight);
     finish(&mut response, &client, route);
-    record(&ctx, &method, route, &client, &response, ctx.clock.monotonic().saturating_sub(started));
+    in_flight.answered(&response);
     response
 }
 
@@ -77,26 +76,6 @@ fn finish(response: &mut Response, client: &RequestContext, route: &str) {
     absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
 }
 
-fn record(ctx: &Ctx, method: &Method, route: &str, client: &RequestContext, response: &Response, took: Duration) {
-    let method = bounded(method);
-    let status = response.status();
-    ctx.metrics.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
-    ctx.metrics.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
-    tracing::info!(
-        target: "keyward::access",
-        method,
-        route,
-        status = status.as_u16(),
-        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        bytes = response.body().size_hint().exact(),
-        request_id = client.id,
-        trace_id = client.trace_id.as_deref(),
-        caller = client.caller.get().map(String::as_str),
-        client = %client.ip,
-        "request"
-    );
-}
-
 /// Methods are the client's words: only those in use become labels.
 fn bounded(method: &Method) -> &'static str {
     match *method {
@@ -111,18 +90,56 @@ fn bounded(method: &Method) -> &'static str {
     }
 }
 
-/// Counts a request for as long as it is worked on, also when its client goes away in the middle.
-struct InFlight<'a>(&'a Ctx);
+/// The status under which a request is recorded whose client went away before its answer: no answer carries it.
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+
+/// A request for as long as it is worked on; recorded at its end, also when its client goes away in the middle.
+struct InFlight<'a> {
+    ctx: &'a Ctx,
+    method: &'static str,
+    route: &'a str,
+    client: &'a RequestContext,
+    started: Duration,
+    status: StatusCode,
+    bytes: Option<u64>,
+}
 
 impl<'a> InFlight<'a> {
-    fn enter(ctx: &'a Ctx) -> Self {
+    fn enter(ctx: &'a Ctx, method: &Method, route: &'a str, client: &'a RequestContext, started: Duration) -> Self {
         ctx.metrics.http_in_flight.inc();
-        Self(ctx)
+        let method = bounded(method);
+        Self { ctx, method, route, client, started, status: CLIENT_CLOSED_REQUEST, bytes: None }
+    }
+
+    fn answered(mut self, response: &Response) {
+        self.status = response.status();
+        self.bytes = response.body().size_hint().exact();
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.metrics.http_in_flight.dec();
+        let (ctx, client) = (self.ctx, self.client);
+        let (method, route, status, bytes) = (self.method, self.route, self.status, self.bytes);
+        let took = ctx.clock.monotonic().saturating_sub(self.started);
+        ctx.metrics.http_in_flight.dec();
+        ctx.metrics.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
+        ctx.metrics.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
+        tracing::info!(
+            target: "keyward::access",
+            method,
+            route,
+            status = status.as_u16(),
+            duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            bytes,
+            request_id = client.id,
+            trace_id = client.trace_id.as_deref(),
+            caller = client.caller.get().map(String::as_str),
+            client = %client.ip,
+            "request"
+        );
     }
 }

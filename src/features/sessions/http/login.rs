@@ -1,6 +1,7 @@
 //! `POST /login`.
 
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,7 @@ impl From<LoginError> for Problem {
 
 /// At most so many a minute from one address.
 pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, request: Request, next: Next) -> Response {
-    rate::by_address("login", &ctx.limits.login, client.ip, request, next).await
+    rate::method_by_address(&Method::POST, "login", &ctx.limits.login, client.ip, request, next).await
 }
 
 /// Log in

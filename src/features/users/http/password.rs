@@ -1,7 +1,9 @@
 //! `PUT /v1/users/me/password`.
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
 use serde::Deserialize;
 
 use crate::base::secret::Secret;
@@ -11,6 +13,8 @@ use crate::features::sessions::login::LoginError;
 use crate::features::users::password::{self, ChangePasswordError};
 use crate::web::extract::Json;
 use crate::web::problem::Problem;
+use crate::web::rate;
+use crate::web::request::RequestContext;
 
 /// The present password and the new one.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -36,6 +40,11 @@ impl From<ChangePasswordError> for Problem {
             ChangePasswordError::Storage(error) => error.into(),
         }
     }
+}
+
+/// At most so many a minute from one address: each costs two password hashes.
+pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, request: Request, next: Next) -> Response {
+    rate::method_by_address(&Method::PUT, "password", &ctx.limits.password, client.ip, request, next).await
 }
 
 /// Change the password

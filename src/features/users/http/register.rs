@@ -1,7 +1,7 @@
 //! `POST /register`.
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ impl From<RegisterError> for Problem {
 
 /// At most so many a minute from one address.
 pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, request: Request, next: Next) -> Response {
-    rate::by_address("register", &ctx.limits.register, client.ip, request, next).await
+    rate::method_by_address(&Method::POST, "register", &ctx.limits.register, client.ip, request, next).await
 }
 
 /// Register
