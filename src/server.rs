@@ -192,9 +192,10 @@ pub enum Stop {
 pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = Stop>, hurry: impl Future<Output = ()>) {
     let config = &ctx.config.server;
     let Listeners { public, metrics } = listeners;
-    let scraped = Acceptor::new(ctx, metrics_router(ctx), METRICS_CONNECTIONS);
+    let scraped = Acceptor::new(ctx, metrics_router(ctx), METRICS_CONNECTIONS, ctx.metrics.metrics_connections.clone());
     let metrics = tokio::spawn(async move { scraped.run(&metrics).await });
-    let acceptor = Acceptor::new(ctx, router(ctx), connections(config.max_connections));
+    let acceptor =
+        Acceptor::new(ctx, router(ctx), connections(config.max_connections), ctx.metrics.connections.clone());
     let mut hurry = pin!(hurry);
     {
         let mut accepting = pin!(acceptor.run(&public));

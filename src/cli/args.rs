@@ -65,6 +65,16 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it changes or shows what must be there already.
+    pub(crate) fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Self::Users(Users::List(_)) | Self::Keys(Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. })
+        )
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Users {
     /// Make a person. The password is asked for, or read from standard input.
@@ -94,7 +104,7 @@ pub(crate) struct Page {
 
 /// Whose keys.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct Whose {
     /// This person's own project.
     #[arg(long, value_name = "USERNAME")]

@@ -67,7 +67,8 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
             make(ctx, &whose, new, format).await?;
         }
         Keys::List { whose, status, page } => {
-            let (project, _) = project(ctx, &whose).await?;
+            let named = whose.user.is_some() || whose.project.is_some() || whose.system;
+            let project = if named { Some(project(ctx, &whose).await?.0) } else { None };
             let status: Option<KeyState> = status.as_deref().map(word).transpose()?;
             let filter = Filter { status, ..Filter::default() };
             let after = cursor(page.cursor.as_deref())?;
@@ -114,6 +115,9 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
 }
 
 async fn make(ctx: &Ctx, whose: &Whose, new: NewKey, format: Format) -> Result<(), Failure> {
+    if whose.user.is_none() && whose.project.is_none() && !whose.system {
+        return Err(usage("say whose key it is: --user USERNAME, --project ID, or --system"));
+    }
     let (project, responsible) = project(ctx, whose).await?;
     let making = Making {
         by: &By::system("cli", ctx),
@@ -144,7 +148,7 @@ async fn project(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::b
     let missing = |what: &str| Failure::Refused(format!("there is no such {what}"));
     let mut reader = ctx.db.reader().await?;
     if let Some(username) = &whose.user {
-        let username = Username::parse(username).map_err(usage)?;
+        let username = Username::parse(username).map_err(|_| missing("person"))?;
         let user = users::store::credentials(reader.conn(), &username).await?.ok_or_else(|| missing("person"))?;
         let project = projects::store::personal(reader.conn(), user.id).await?.ok_or_else(|| missing("project"))?;
         return Ok((project, Some(user.id)));

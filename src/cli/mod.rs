@@ -17,11 +17,11 @@ use std::sync::Arc;
 use crate::base::clock::SystemClock;
 use crate::base::rng::SystemRng;
 use crate::ctx::Ctx;
-use crate::infra::config::{Config, ConfigError, Loaded};
+use crate::infra::config::{Config, ConfigError, DatabaseUrl, Loaded};
 use crate::infra::db::{self, Db, MigrationState, StartError};
 use crate::infra::telemetry::logs::{self, Output};
 
-use args::{Command, Invocation};
+use args::{Command, Format, Invocation};
 
 /// Why a command didn't do what it was told.
 #[derive(Debug)]
@@ -98,10 +98,11 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
     runtime.block_on(async {
         match command {
             Command::Serve => serve::serve(config).await,
-            Command::Migrate => migrate(&config).await,
+            Command::Migrate => migrate(&config, format).await,
             Command::Doctor => doctor::doctor(&config, format).await,
             Command::Config => config::show(&loaded, format),
             Command::Openapi => config::openapi(config).await,
+            Command::Users(_) | Command::Keys(_) if command.only_looks() && is_missing(&config) => Err(no_database()),
             Command::Users(command) => users::run(&ready(config).await?, command, format).await,
             Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
@@ -124,16 +125,42 @@ fn environment() -> Result<Vec<(String, String)>, Failure> {
         .collect()
 }
 
-async fn migrate(config: &Config) -> Result<(), Failure> {
+async fn migrate(config: &Config, format: Format) -> Result<(), Failure> {
     let db = Db::open(&config.database).await?;
-    let before = db::migration_state(&db).await?;
+    let applied = match db::migration_state(&db).await? {
+        MigrationState::Behind(count) => count,
+        MigrationState::Current(_) | MigrationState::Ahead(_) => 0,
+    };
     db::migrate(&db).await?;
-    match before {
-        MigrationState::Behind(count) => output::say(&format!("applied {count} migration(s)")),
-        _ => output::say("the schema is up to date"),
-    }
+    let state = db::migration_state(&db).await?;
     db.close().await;
-    Ok(())
+    match (format, state) {
+        (Format::Json, MigrationState::Current(version)) => {
+            output::json(&serde_json::json!({ "applied": applied, "version": version }))
+        }
+        (Format::Json, _) => output::json(&serde_json::json!({ "applied": applied })),
+        (Format::Table, _) if applied > 0 => {
+            output::say(&format!("applied {applied} migration(s)"));
+            Ok(())
+        }
+        (Format::Table, _) => {
+            output::say("the schema is up to date");
+            Ok(())
+        }
+    }
+}
+
+/// Whether the configured SQLite file isn't there.
+fn is_missing(config: &Config) -> bool {
+    matches!(&config.database.url, DatabaseUrl::Sqlite(path) if !path.exists())
+}
+
+/// Looking for something in a database that isn't there would make an empty one, in the wrong directory perhaps.
+fn no_database() -> Failure {
+    Failure::Refused(
+        "there is no database at database_url (see `keyward config`); the first start of the service makes it"
+            .to_owned(),
+    )
 }
 
 /// Opens the storage and brings its schema up to date, or says that it isn't.

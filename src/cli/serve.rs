@@ -85,7 +85,7 @@ fn greet(ctx: &Ctx, format: LogFormat, public: std::net::SocketAddr, metrics: st
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let url = format!("http://{host}:{}", public.port());
     let first =
-        format!("curl --json '{{\"username\":\"ada\",\"password\":\"correct horse battery staple\"}}' {url}/register");
+        format!("curl --json '{{\"username\":\"ada\",\"password\":\"choose your own password\"}}' {url}/register");
     let version = env!("CARGO_PKG_VERSION");
     let engine = ctx.db.engine();
     if format == LogFormat::Pretty {

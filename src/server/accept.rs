@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -43,14 +44,16 @@ pub(super) struct Acceptor {
     ctx: Ctx,
     router: Router,
     slots: Arc<Semaphore>,
+    open: IntGauge,
     graceful: GracefulShutdown,
     stopping: watch::Sender<bool>,
 }
 
 impl Acceptor {
-    /// At most `connections` at once.
-    pub(super) fn new(ctx: &Ctx, router: Router, connections: usize) -> Self {
+    /// At most `connections` at once, of which `open` shows how many there are.
+    pub(super) fn new(ctx: &Ctx, router: Router, connections: usize, open: IntGauge) -> Self {
         Self {
+            open,
             ctx: ctx.clone(),
             router,
             slots: Arc::new(Semaphore::new(connections)),
@@ -121,7 +124,7 @@ impl Acceptor {
             .keep_alive_timeout(PING);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
-        let open = Open::count(&self.ctx, slot);
+        let open = Open::count(self.open.clone(), slot);
         let stopping = self.stopping.subscribe();
         tokio::spawn(async move {
             let _open = open;
@@ -259,19 +262,19 @@ impl AsyncWrite for Metered {
 
 /// An open connection, counted while it lives.
 struct Open {
-    ctx: Ctx,
+    gauge: IntGauge,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Open {
-    fn count(ctx: &Ctx, slot: OwnedSemaphorePermit) -> Self {
-        ctx.metrics.connections.inc();
-        Self { ctx: ctx.clone(), _slot: slot }
+    fn count(gauge: IntGauge, slot: OwnedSemaphorePermit) -> Self {
+        gauge.inc();
+        Self { gauge, _slot: slot }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.ctx.metrics.connections.dec();
+        self.gauge.dec();
     }
 }

@@ -39,15 +39,24 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
     document
 }
 
+/// Operations under a limit, which tell how it stands in every answer.
+const LIMITED: [&str; 5] = ["register", "login", "changePassword", "generateKey", "createKey"];
+
 fn complete_operation(operation: &mut Operation) {
     let mut shared = vec![
         ("408", "The request took longer than allowed."),
         ("414", "The target is longer than 8 KiB."),
-        ("429", "A limit refuses the request; `Retry-After` says for how long."),
         ("431", "The headers are larger than 16 KiB."),
         ("500", "A defect; the request id leads to it in the log."),
-        ("503", "Overloaded, or the storage can't be used just now; `Retry-After` says when to try again."),
     ];
+    // Health is never refused.
+    if !operation.tags.iter().flatten().any(|tag| tag == "health") {
+        shared.push(("429", "`rate_limited`: a limit refuses the request; `Retry-After` says for how long."));
+        shared.push((
+            "503",
+            "`storage_unavailable`: the storage can't be used just now, or too much is asked at once; `Retry-After` says when to try again.",
+        ));
+    }
     if operation.request_body.is_some() {
         shared.push(("413", "The body is larger than 1 MiB."));
         shared.push(("415", "The body isn't declared as JSON."));
@@ -72,12 +81,15 @@ fn complete_operation(operation: &mut Operation) {
     }
     for (status, response) in responses.iter_mut() {
         if let RefOr::T(response) = response {
-            complete_response(status, response);
+            let limited = status == "429"
+                || (status.starts_with('2')
+                    && operation.operation_id.as_deref().is_some_and(|id| LIMITED.contains(&id)));
+            complete_response(status, response, limited);
         }
     }
 }
 
-fn complete_response(status: &str, response: &mut Response) {
+fn complete_response(status: &str, response: &mut Response, limited: bool) {
     let text = |description: &str| {
         HeaderBuilder::new()
             .description(Some(description))
@@ -93,17 +105,48 @@ fn complete_response(status: &str, response: &mut Response) {
     if status == "401" {
         response.headers.insert("WWW-Authenticate".to_owned(), RefOr::T(text("The challenge of RFC 9110.")));
     }
+    if limited {
+        for (name, description) in [
+            ("RateLimit-Policy", "Each limit's name, amount (`q`) and window in seconds (`w`)."),
+            ("RateLimit", "How each stands: what remains (`r`), and seconds until it is free again (`t`)."),
+            ("X-RateLimit-Limit", "The tightest limit's amount."),
+            ("X-RateLimit-Remaining", "What remains of it."),
+            ("X-RateLimit-Reset", "Seconds until it is free again."),
+        ] {
+            response.headers.insert(name.to_owned(), RefOr::T(text(description)));
+        }
+    }
     let is_problem = status.starts_with(['4', '5']) && response.content.is_empty();
     if is_problem {
-        let example = serde_json::json!({
+        // A description may begin with the code of its problem, in back quotes.
+        let quoted = response.description.strip_prefix('`').and_then(|rest| rest.split_once("`: "));
+        let (code, detail) = quoted.unwrap_or((example_code(status), &response.description));
+        let mut detail = detail.to_owned();
+        detail.replace_range(..1, &detail[..1].to_uppercase());
+        let mut example = serde_json::json!({
             "type": "about:blank",
             "title": status.parse().ok().and_then(|s| axum::http::StatusCode::from_u16(s).ok()).and_then(|s| s.canonical_reason()),
             "status": status.parse::<u16>().unwrap_or_default(),
-            "detail": response.description,
-            "code": example_code(status),
-            "error": response.description,
+            "detail": detail,
+            "code": code,
+            "error": detail,
             "request_id": "01K5ZV8QXW3M7C2R9T4B6D8F0G",
         });
+        match code {
+            "rate_limited" => {
+                example["detail"] = "Rate limit exceeded. Try again later.".into();
+                example["error"] = "Rate limit exceeded. Try again later.".into();
+                example["violated"] = serde_json::json!(["keys_per_day"]);
+            }
+            "idempotency_replay" => example["id"] = "key_01K5ZV8QXW3M7C2R9T4B6D8F0G".into(),
+            "invalid_request" => {
+                example["detail"] = "limit: must be 1 to 200".into();
+                example["error"] = "limit: must be 1 to 200".into();
+                example["errors"] =
+                    serde_json::json!([{ "field": "limit", "code": "invalid_value", "message": "must be 1 to 200" }]);
+            }
+            _ => {}
+        }
         let mut content = Content::new(Some(Ref::from_schema_name("Problem")));
         content.example = Some(example);
         response.content.insert("application/problem+json".to_owned(), RefOr::T(content));

@@ -29,6 +29,7 @@ pub const DAY: Duration = Duration::from_hours(24);
 /// What a key shall be.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "billing worker", "scopes": ["orders:read"], "expires_in": "30d", "owner": "customer-42", "metadata": {"team": "billing"}}))]
 pub struct NewKey {
     /// For people: 1 to 100 characters. The simple API takes `default` where it is left out.
     #[serde(default)]

@@ -9,13 +9,13 @@ use crate::infra::db::DbError;
 use super::store::{self, Filter};
 use super::{Key, KeyView};
 
-/// A page of a project's keys, newest first.
+/// A page of a project's keys, newest first. Without a project, of all keys: for the operator alone.
 ///
 /// # Errors
 /// The storage.
 pub async fn list(
     ctx: &Ctx,
-    project: ProjectId,
+    project: Option<ProjectId>,
     filter: &Filter,
     after: Option<Cursor<KeyId>>,
     limit: Limit,

@@ -72,7 +72,13 @@ pub struct Key {
 
 /// A key, as its project sees it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Key)]
+#[schema(as = Key, example = json!({
+    "id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G", "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker",
+    "description": null, "prefix": "sk", "display": "sk_AAEC…_cIg", "status": "active", "scopes": ["orders:read"],
+    "metadata": {"team": "billing"}, "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
+    "created_at": "2026-11-20T12:00:00Z", "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z",
+    "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null
+}))]
 pub struct KeyView {
     /// Names it for good.
     pub id: KeyId,

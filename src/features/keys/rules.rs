@@ -135,6 +135,14 @@ impl RevocationReason {
             Self::CessationOfOperation => "cessation_of_operation",
         }
     }
+
+    /// `None` for a word that is no reason.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Unspecified, Self::KeyCompromise, Self::AffiliationChanged, Self::Superseded, Self::CessationOfOperation]
+            .into_iter()
+            .find(|reason| reason.word() == word)
+    }
 }
 
 /// A name: 1 to 100 characters, none of them control characters.

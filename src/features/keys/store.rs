@@ -23,12 +23,14 @@ macro_rules! key_columns {
 }
 
 macro_rules! list {
-    ($time:literal, $has_scope:literal) => {
+    ($whose:literal, $time:literal, $has_scope:literal) => {
         concat!(
             "SELECT ",
             key_columns!(),
             " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
-             WHERE k.project_id = $1 AND (k.created_at, k.id) < ($2, $3)
+             WHERE ",
+            $whose,
+            " AND (k.created_at, k.id) < ($2, $3)
                AND (CAST($4 AS text) IS NULL OR k.owner = $4)
                AND (CAST($5 AS text) IS NULL OR k.name_folded LIKE $5 ESCAPE '\\')
                AND (CAST($6 AS ",
@@ -69,8 +71,13 @@ sql! {
          WHERE s.hash = $1",
     ));
     LIST = Sql::pick(
-        list!("timestamptz", "jsonb_exists(k.scopes, $10)"),
-        list!("integer", "EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
+        list!("k.project_id = $1", "timestamptz", "jsonb_exists(k.scopes, $10)"),
+        list!("k.project_id = $1", "integer", "EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
+    );
+    /// For the operator alone, who has no tenant; `$1` is null.
+    LIST_ALL = Sql::pick(
+        list!("CAST($1 AS text) IS NULL", "timestamptz", "jsonb_exists(k.scopes, $10)"),
+        list!("CAST($1 AS text) IS NULL", "integer", "EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
     );
     PROJECT_OF = Sql::same("SELECT project_id FROM api_keys WHERE id = $1");
     /// Holds the row until the transaction ends.
@@ -268,10 +275,10 @@ pub async fn project_of(conn: Conn<'_>, id: KeyId) -> Result<Option<ProjectId>, 
     on!(conn, PROJECT_OF, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)
 }
 
-/// Keys of a project, newest first.
+/// Keys of a project, or of all, newest first.
 pub(super) async fn list(
     conn: Conn<'_>,
-    project: ProjectId,
+    project: Option<ProjectId>,
     filter: &Filter,
     now: Timestamp,
     after: &Cursor<KeyId>,
@@ -284,7 +291,8 @@ pub(super) async fn list(
         KeyState::Revoked => "revoked",
         KeyState::Rotating => "rotating",
     });
-    let rows: Vec<Row> = on!(conn, LIST, |c, sql| sqlx::query_as(sql)
+    let statement = if project.is_some() { LIST } else { LIST_ALL };
+    let rows: Vec<Row> = on!(conn, statement, |c, sql| sqlx::query_as(sql)
         .bind(project)
         .bind(after.at)
         .bind(after.id)

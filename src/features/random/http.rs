@@ -78,8 +78,8 @@ pub(super) struct RandomQuery {
             (Octets = "application/octet-stream"),
             (String = "text/plain", example = "6ba7b8109dad11d180b400c04fd430c8"),
         )),
-        (status = 400, description = "The length isn't a positive integer, or the query holds something else"),
-        (status = 413, description = "The length is above the server's maximum"),
+        (status = 400, description = "`invalid_length`: the length isn't a positive integer, or the query holds something else"),
+        (status = 413, description = "`length_too_large`: the length is above the server's maximum"),
     ),
 )]
 pub(super) async fn random(

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub http_shed: IntCounter,
     /// Open connections.
     pub connections: IntGauge,
+    /// Open connections of the metrics listener.
+    pub metrics_connections: IntGauge,
     /// Connections turned away because too many were open.
     pub connections_refused: IntCounter,
     /// Verifications by the code they answered.
@@ -67,6 +69,10 @@ impl Metrics {
                 "HTTP requests answered 503 because too many were being worked on",
             )?,
             connections: IntGauge::new("keyward_http_connections", "Open connections")?,
+            metrics_connections: IntGauge::new(
+                "keyward_metrics_connections",
+                "Open connections of the metrics listener",
+            )?,
             connections_refused: IntCounter::new(
                 "keyward_http_connections_refused_total",
                 "Connections closed at once because too many were open",
@@ -101,13 +107,14 @@ impl Metrics {
         let build =
             IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 13] = [
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(build),
             Box::new(self.http_requests.clone()),
             Box::new(self.http_duration.clone()),
             Box::new(self.http_in_flight.clone()),
             Box::new(self.http_shed.clone()),
             Box::new(self.connections.clone()),
+            Box::new(self.metrics_connections.clone()),
             Box::new(self.connections_refused.clone()),
             Box::new(self.verifications.clone()),
             Box::new(self.random_key_size.clone()),

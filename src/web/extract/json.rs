@@ -61,6 +61,11 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// they have sent everything, and a connection that is closed before takes the answer with it.
 const MAX_DRAINED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
+/// The body of a route that takes none: nothing, or an object without fields.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
 async fn read(request: Request) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE);
     let mut body = request.into_body();
@@ -129,8 +134,13 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
         let name: String = name.chars().take(64).collect();
         let expected = message.rsplit_once(", expected ").map_or("", |(_, rest)| rest);
         let expected = expected.split(" at line ").next().unwrap_or_default();
+        let place = match path.as_str() {
+            "." => name.clone(),
+            path if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+            path => format!("{path}.{name}"),
+        };
         let mut problem = Problem::from(Invalid::field(
-            name.clone(),
+            place,
             "unknown_field",
             if expected.is_empty() {
                 "is not known here".to_owned()
@@ -150,9 +160,17 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
     let expected = message
         // The last one: what stands before it may be the client's.
         .rsplit_once("expected ")
-        .map_or("has the wrong form".to_owned(), |(_, rest)| {
-            format!("expected {}", rest.split(" at line ").next().unwrap_or_default())
-        });
+        .map(|(_, rest)| rest.split(" at line ").next().unwrap_or_default())
+        .map(|rest| match rest {
+            "a sequence" => "a list",
+            "a map" => "an object",
+            "f64" | "u32" | "u64" | "i64" => "a number",
+            rest => rest,
+        })
+        .map_or_else(
+            || if message.contains("digit") { "expected a whole number".to_owned() } else { "has the wrong form".to_owned() },
+            |rest| format!("expected {rest}"),
+        );
     Invalid::field(if path == "." { "body".to_owned() } else { path }, "invalid_value", expected).into()
 }
 

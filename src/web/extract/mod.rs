@@ -6,7 +6,7 @@ mod page;
 mod path;
 mod query;
 
-pub use json::{Json, OptionalJson};
+pub use json::{Json, Nothing, OptionalJson};
 pub use page::PageQuery;
 pub use path::Path;
 pub use query::Query;

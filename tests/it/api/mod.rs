@@ -2,6 +2,7 @@
 
 mod address_limits;
 mod audit_events;
+mod hardening;
 mod health;
 mod idempotency;
 mod keys;

@@ -10,6 +10,8 @@ use crate::harness::{Answer, App, PASSWORD};
 
 const WRONG: &str = "not her password";
 const HOME: &str = "192.0.2.1";
+/// Failures from one address that cost nothing.
+const FREE: usize = 10;
 
 #[track_caller]
 fn wait(answer: &Answer) -> u64 {
@@ -29,7 +31,7 @@ both_engines! {
     async fn delays_grow_and_end_by_themselves(engine: Engine) {
         let app = App::start_with(engine, &[PROXY]).await;
         register(&app, "ada").await;
-        fail(&app, HOME, 5).await;
+        fail(&app, HOME, FREE).await;
         let mut waits = Vec::new();
         for _ in 0..12 {
             let seconds = wait(&try_login(&app, HOME, "ada", WRONG).await);
@@ -45,13 +47,13 @@ both_engines! {
         app.advance(Duration::from_mins(15));
         try_login(&app, HOME, "ada", PASSWORD).await.expect(200);
         // All is forgiven.
-        fail(&app, HOME, 5).await;
+        fail(&app, HOME, FREE).await;
         assert_eq!(wait(&try_login(&app, HOME, "ada", WRONG).await), 1);
     }
 
     async fn a_delay_stands_in_every_header(engine: Engine) {
         let app = App::start_with(engine, &[PROXY]).await;
-        fail(&app, HOME, 5).await;
+        fail(&app, HOME, FREE).await;
         let denied = try_login(&app, HOME, "ada", WRONG).await;
         wait(&denied);
         for name in ["ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"] {
@@ -62,9 +64,9 @@ both_engines! {
     async fn failures_are_forgotten_after_a_day(engine: Engine) {
         let app = App::start_with(engine, &[PROXY]).await;
         register(&app, "ada").await;
-        fail(&app, HOME, 4).await;
+        fail(&app, HOME, FREE - 1).await;
         app.advance(Duration::from_secs(86_401));
-        fail(&app, HOME, 5).await;
+        fail(&app, HOME, FREE).await;
         assert_eq!(wait(&try_login(&app, HOME, "ada", WRONG).await), 1);
     }
 
@@ -73,10 +75,10 @@ both_engines! {
         register(&app, "ada").await;
         for name in ["ada", "nobody", "not a name!"] {
             let mut shown = Vec::new();
-            for spelling in [name, &name.to_uppercase()].into_iter().cycle().take(5) {
+            for spelling in [name, &name.to_uppercase()].into_iter().cycle().take(FREE) {
                 shown.push(try_login(&app, HOME, spelling, WRONG).await.status);
             }
-            assert_eq!(shown, [401; 5], "{name}");
+            assert_eq!(shown, [401; FREE], "{name}");
             assert_eq!(wait(&try_login(&app, HOME, name, WRONG).await), 1, "{name}");
         }
         // Other names from the same address aren't touched.
@@ -87,11 +89,11 @@ both_engines! {
     async fn guesses_from_one_address_bind_only_that_one(engine: Engine) {
         let app = App::start_with(engine, &[PROXY]).await;
         register(&app, "ada").await;
-        fail(&app, "198.51.100.1", 5).await;
+        fail(&app, "198.51.100.1", FREE).await;
         wait(&try_login(&app, "198.51.100.1", "ada", PASSWORD).await);
         try_login(&app, HOME, "ada", PASSWORD).await.expect(200);
         // One subscriber's IPv6 network is one address.
-        for host in 1..=5 {
+        for host in 1..=FREE {
             fail(&app, &format!("2001:db8:1:2::{host}"), 1).await;
         }
         wait(&try_login(&app, "2001:db8:1:2:ffff::6", "ada", PASSWORD).await);
@@ -133,13 +135,13 @@ both_engines! {
             let guesses = (0..24).map(|_| try_login(&app, HOME, name, WRONG));
             let answers = futures_util::future::join_all(guesses).await;
             let (told, waits): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 401);
-            assert_eq!(told.len(), 5, "{name}: guesses that were answered");
+            assert_eq!(told.len(), FREE, "{name}: guesses that were answered");
             for answer in waits {
                 assert_eq!(wait(&answer), 1);
             }
         }
-        // Five each, of which the account as a whole knows too.
-        assert_eq!(app.count("SELECT count(*) FROM login_failures WHERE failures <> 5").await, 0);
+        // Ten each, of which the account as a whole knows too.
+        assert_eq!(app.count("SELECT count(*) FROM login_failures WHERE failures <> 10").await, 0);
         assert_eq!(app.count("SELECT count(*) FROM login_failures").await, 8);
     }
 }

@@ -141,7 +141,18 @@ both_engines! {
 #[test]
 fn a_page_out_of_bounds_is_usage() {
     let dir = tempfile::tempdir().unwrap();
+    ended(&run(dir.path(), &[], &["migrate"], ""), 0);
     for arguments in [["--limit", "0"], ["--limit", "201"], ["--cursor", "nonsense"]] {
         ended(&run(dir.path(), &[], &[&["users", "list"], &arguments[..]].concat(), ""), 2);
     }
+}
+
+#[test]
+fn looking_makes_no_database() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&["users", "list"][..], &["keys", "list"], &["keys", "info", "key_01K5ZV8QXW3M7C2R9T4B6D8F0G"]] {
+        let (_, err) = ended(&run(dir.path(), &[], arguments, ""), 1);
+        assert!(err.contains("there is no database"), "{err}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

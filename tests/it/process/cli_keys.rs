@@ -153,6 +153,7 @@ both_engines! {
     async fn what_is_not_there_is_refused(engine: Engine) {
         let scratch = Scratch::new(engine).await;
         let dir = tempfile::tempdir().unwrap();
+        ended(&run(dir.path(), &[("DATABASE_URL", &scratch.url)], &["migrate"], ""), 0);
         // Well formed, and nobody's.
         let (id, key) = ("key_01K5ZV8QXW3M7C2R9T4B6D8F0G", "sk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         for (arguments, input) in [
@@ -174,6 +175,17 @@ both_engines! {
         }
     }
 
+    async fn without_a_project_all_keys_are_listed(engine: Engine) {
+        let desk = Desk::open(engine).await;
+        ended(&desk.keys(&["create", "hers", "--user", "ada"], ""), 0);
+        ended(&desk.keys(&["create", "everywhere", "--system"], ""), 0);
+        let (out, _) = ended(&desk.keys(&["list", "--format", "json"], ""), 0);
+        let page: Value = serde_json::from_str(&out).unwrap();
+        let mut names: Vec<_> = page["data"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["everywhere", "hers"]);
+    }
+
     async fn what_is_malformed_is_usage(engine: Engine) {
         let desk = Desk::open(engine).await;
         for (arguments, word) in [
@@ -182,7 +194,6 @@ both_engines! {
             (&["create", "x", "--user", "ada", "--expires", "soon"], "--expires"),
             (&["create", "x", "--user", "ada", "--system"], "--system"),
             (&["create", "x"], "--user"),
-            (&["list"], "--user"),
             (&["list", "--user", "ada", "--status", "lost"], "lost"),
             (&["revoke", "x", "--reason", "whim"], "whim"),
             (&["revoke"], "<ID>"),

@@ -20,6 +20,14 @@ use crate::web::problem::Problem;
 
 /// A new key, with its secret, which is shown this once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "key": "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg", "id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G",
+    "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker", "description": null, "prefix": "sk",
+    "display": "sk_AAEC…_cIg", "status": "active", "scopes": ["orders:read"], "metadata": {"team": "billing"},
+    "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G", "created_at": "2026-11-20T12:00:00Z",
+    "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z", "last_used_at": null,
+    "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null
+}))]
 pub(super) struct CreatedKey {
     /// The key itself. It is never shown again: keep it now.
     #[schema(value_type = String, example = "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg")]
@@ -47,9 +55,9 @@ pub(super) struct CreatedKey {
             ("delete" = (operation_id = "deleteKey", parameters(("id" = "$response.body#/id"), ("confirm" = "$response.body#/id")), description = "Remove it")),
          )),
         (status = 403, description = "The caller may not make keys here, or not with these scopes"),
-        (status = 404, description = "There is no such project for this caller"),
-        (status = 409, description = "The Idempotency-Key was used for the same request: `id` names what it made"),
-        (status = 422, description = "The Idempotency-Key was used for another request"),
+        (status = 404, description = "`project_not_found`: there is no such project for this caller"),
+        (status = 409, description = "`idempotency_replay`: The Idempotency-Key was used for the same request: `id` names what it made"),
+        (status = 422, description = "`idempotency_mismatch`: The Idempotency-Key was used for another request"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]

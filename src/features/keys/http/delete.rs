@@ -31,8 +31,8 @@ pub(super) struct DeleteQuery {
     responses(
         (status = 204, description = "Removed"),
         (status = 403, description = "The caller may not remove keys here"),
-        (status = 404, description = "There is no such key for this caller"),
-        (status = 409, description = "`confirm` isn't the key's id"),
+        (status = 404, description = "`key_not_found`: there is no such key for this caller"),
+        (status = 409, description = "`confirmation_mismatch`: `confirm` isn't the key's id"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]

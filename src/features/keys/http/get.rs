@@ -21,7 +21,7 @@ fn not_found() -> Problem {
     responses(
         (status = 200, description = "The key, never its secret", body = KeyView),
         (status = 403, description = "The caller may not see keys here"),
-        (status = 404, description = "There is no such key for this caller"),
+        (status = 404, description = "`key_not_found`: there is no such key for this caller"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -40,7 +40,7 @@ pub(super) async fn get(
     get, path = "/v1/keys/self", operation_id = "getOwnKey", tag = "keys",
     responses(
         (status = 200, description = "The key that asks", body = KeyView),
-        (status = 403, description = "The caller is a person, not a key"),
+        (status = 403, description = "`key_required`: the caller is a person, not a key"),
     ),
     security(("api_key" = []), ("bearer" = [])),
 )]

@@ -87,7 +87,7 @@ pub(super) struct ListKeysAnswer {
     responses(
         (status = 200, description = "A page of keys, newest first", body = KeyPage),
         (status = 403, description = "The caller may not see keys here"),
-        (status = 404, description = "There is no such project for this caller"),
+        (status = 404, description = "`project_not_found`: there is no such project for this caller"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -97,7 +97,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<KeyPage>, Problem> {
     let (filter, page) = query.read()?;
-    let page = list::list(&ctx, project, &filter, page.after, page.limit).await?;
+    let page = list::list(&ctx, Some(project), &filter, page.after, page.limit).await?;
     Ok(Json(KeyPage { data: page.data, next_cursor: page.next_cursor }))
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn list(
     responses(
         (status = 200, description = "A page of keys, newest first", body = ListKeysAnswer),
         (status = 403, description = "The caller may not see keys"),
-        (status = 404, description = "The caller has no project"),
+        (status = 404, description = "`project_not_found`: the caller has no project"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -120,6 +120,6 @@ pub(super) async fn list_keys(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ListKeysAnswer>, Problem> {
     let (filter, page) = query.read()?;
-    let page = list::list(&ctx, project, &filter, page.after, page.limit).await?;
+    let page = list::list(&ctx, Some(project), &filter, page.after, page.limit).await?;
     Ok(Json(ListKeysAnswer { keys: page.data, next_cursor: page.next_cursor }))
 }

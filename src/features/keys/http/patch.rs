@@ -86,8 +86,8 @@ impl PatchKey {
     responses(
         (status = 200, description = "The key as it is now", body = KeyView),
         (status = 403, description = "The caller may not change keys here, or not give these scopes"),
-        (status = 404, description = "There is no such key for this caller"),
-        (status = 409, description = "The key is revoked"),
+        (status = 404, description = "`key_not_found`: there is no such key for this caller"),
+        (status = 409, description = "`key_revoked`: the key is revoked"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]

@@ -46,10 +46,15 @@ pub(super) struct RevokeKeyRequest {
     #[serde(default, deserialize_with = "object::given")]
     #[schema(nullable = false)]
     id: Option<String>,
-    /// For machines.
+    /// `unspecified`, `key_compromise`, `affiliation_changed`, `superseded`, `cessation_of_operation`, or a few words of
+    /// one's own, which are kept as the note.
     #[serde(default)]
-    #[schema(default = "unspecified")]
-    reason: Option<RevocationReason>,
+    #[schema(
+        max_length = 1000,
+        pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$",
+        example = "key_compromise"
+    )]
+    reason: Option<String>,
     /// For people.
     #[serde(default)]
     #[schema(max_length = 1000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
@@ -91,7 +96,7 @@ pub(super) struct RevokedAnswer {
     responses(
         (status = 200, description = "The key as it is now", body = KeyView),
         (status = 403, description = "The caller may not revoke keys here"),
-        (status = 404, description = "There is no such key for this caller"),
+        (status = 404, description = "`key_not_found`: there is no such key for this caller"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -114,7 +119,7 @@ pub(super) async fn revoke(
     responses(
         (status = 200, description = "Revoked", body = RevokedAnswer),
         (status = 403, description = "The caller may not revoke keys"),
-        (status = 404, description = "There is no such key for this caller"),
+        (status = 404, description = "`key_not_found`: there is no such key for this caller"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -144,7 +149,14 @@ pub(super) async fn revoke_key(
     let (key, project) = found
         .filter(|(_, project)| reach.contains(*project))
         .ok_or_else(|| Problem::not_found("key_not_found", "There is no such key."))?;
-    let reason = body.reason.unwrap_or_default();
-    change::revoke(&ctx, Target { by: &by, project, key }, reason, body.note).await?;
+    let word = body.reason.as_deref().map(RevocationReason::from_word);
+    let (reason, note) = match (word, body.reason) {
+        (Some(None), Some(text)) => {
+            rules::note(&text)?;
+            (RevocationReason::default(), Some(body.note.unwrap_or(text)))
+        }
+        (known, _) => (known.flatten().unwrap_or_default(), body.note),
+    };
+    change::revoke(&ctx, Target { by: &by, project, key }, reason, note).await?;
     Ok(axum::Json(RevokedAnswer { message: "Key revoked" }))
 }

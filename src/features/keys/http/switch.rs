@@ -9,6 +9,7 @@ use crate::features::auth::OnKey;
 use crate::features::auth::permission::KeysUpdate;
 use crate::features::keys::KeyView;
 use crate::features::keys::change::{self, Target};
+use crate::web::extract::{Nothing, OptionalJson};
 use crate::web::problem::Problem;
 
 /// Switch a key off
@@ -20,14 +21,15 @@ use crate::web::problem::Problem;
     responses(
         (status = 200, description = "The key as it is now", body = KeyView),
         (status = 403, description = "The caller may not change keys here"),
-        (status = 404, description = "There is no such key for this caller"),
-        (status = 409, description = "The key is revoked"),
+        (status = 404, description = "`key_not_found`: there is no such key for this caller"),
+        (status = 409, description = "`key_revoked`: the key is revoked"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
 pub(super) async fn disable(
     State(ctx): State<Ctx>,
     OnKey { by, project, key, .. }: OnKey<KeysUpdate>,
+    _: OptionalJson<Nothing>,
 ) -> Result<Json<KeyView>, Problem> {
     Ok(Json(change::disable(&ctx, Target { by: &by, project, key }).await?))
 }
@@ -39,14 +41,15 @@ pub(super) async fn disable(
     responses(
         (status = 200, description = "The key as it is now", body = KeyView),
         (status = 403, description = "The caller may not change keys here"),
-        (status = 404, description = "There is no such key for this caller"),
-        (status = 409, description = "The key is revoked"),
+        (status = 404, description = "`key_not_found`: there is no such key for this caller"),
+        (status = 409, description = "`key_revoked`: the key is revoked"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
 pub(super) async fn enable(
     State(ctx): State<Ctx>,
     OnKey { by, project, key, .. }: OnKey<KeysUpdate>,
+    _: OptionalJson<Nothing>,
 ) -> Result<Json<KeyView>, Problem> {
     Ok(Json(change::enable(&ctx, Target { by: &by, project, key }).await?))
 }

@@ -24,6 +24,7 @@ use crate::web::request::RequestContext;
 /// What is asked.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"key": "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg", "scopes": ["orders:read"]}))]
 pub(super) struct VerifyRequest {
     /// The key as somebody showed it.
     #[schema(value_type = String, example = "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg")]
@@ -68,6 +69,15 @@ pub(super) struct Client {
 
 /// What is answered.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(examples(
+    json!({"valid": true, "code": "VALID", "key_id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G",
+        "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker", "owner": "customer-42",
+        "scopes": ["orders:read"], "metadata": {"team": "billing"}, "expires_at": null, "limits": [],
+        "request_id": "01K5ZV8QXW3M7C2R9T4B6D8F0G"}),
+    json!({"valid": false, "code": "REVOKED", "key_id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G",
+        "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker",
+        "request_id": "01K5ZV8QXW3M7C2R9T4B6D8F0G"}),
+))]
 pub(super) struct VerifyAnswer {
     /// Whether the key may do this now.
     valid: bool,

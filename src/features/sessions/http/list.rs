@@ -40,7 +40,7 @@ pub(super) struct SessionQuery {
     params(SessionQuery),
     responses(
         (status = 200, description = "A page of the caller's sessions, newest first", body = SessionPage),
-        (status = 403, description = "The caller is a key, not a person"),
+        (status = 403, description = "`person_required`: the caller is a key, not a person"),
     ),
     security(("bearer" = [])),
 )]

@@ -65,7 +65,7 @@ pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, reques
     request_body(content = LoginRequest, description = "A name and a password"),
     responses(
         (status = 200, description = "Logged in", body = LoginAnswer),
-        (status = 401, description = "The username or the password is wrong"),
+        (status = 401, description = "`invalid_credentials`: the username or the password is wrong"),
     ),
 )]
 pub(super) async fn login(

@@ -7,7 +7,7 @@ use crate::base::id::SessionId;
 use crate::ctx::Ctx;
 use crate::features::auth::PersonCaller;
 use crate::features::sessions::login;
-use crate::web::extract::Path;
+use crate::web::extract::{Nothing, OptionalJson, Path};
 use crate::web::problem::Problem;
 
 /// Log out
@@ -17,13 +17,14 @@ use crate::web::problem::Problem;
     post, path = "/logout", operation_id = "logout", tag = "people",
     responses(
         (status = 204, description = "Logged out"),
-        (status = 403, description = "The caller is a key, not a person"),
+        (status = 403, description = "`person_required`: the caller is a key, not a person"),
     ),
     security(("bearer" = [])),
 )]
 pub(super) async fn logout(
     State(ctx): State<Ctx>,
     PersonCaller { person, by }: PersonCaller,
+    _: OptionalJson<Nothing>,
 ) -> Result<StatusCode, Problem> {
     login::end(&ctx, &by, &person, None).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -35,8 +36,8 @@ pub(super) async fn logout(
     params(("session" = SessionId, Path, description = "Which session")),
     responses(
         (status = 204, description = "Ended; its token is dead at once"),
-        (status = 403, description = "The caller is a key, not a person"),
-        (status = 404, description = "The caller has no such session"),
+        (status = 403, description = "`person_required`: the caller is a key, not a person"),
+        (status = 404, description = "`session_not_found`: the caller has no such session"),
     ),
     security(("bearer" = [])),
 )]

@@ -28,7 +28,7 @@ pub(super) struct Me {
     get, path = "/v1/users/me", operation_id = "getMe", tag = "people",
     responses(
         (status = 200, description = "The caller", body = Me),
-        (status = 403, description = "The caller is a key, not a person"),
+        (status = 403, description = "`person_required`: the caller is a key, not a person"),
     ),
     security(("bearer" = [])),
 )]

@@ -55,7 +55,7 @@ pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, reques
     request_body(content = ChangePasswordRequest, description = "The present password and the new one"),
     responses(
         (status = 204, description = "Changed"),
-        (status = 403, description = "The present password is another one, or the caller is a key"),
+        (status = 403, description = "`wrong_password`: the present password is another one, or the caller is a key"),
     ),
     security(("bearer" = [])),
 )]

@@ -65,8 +65,8 @@ pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, reques
         (status = 201, description = "Registered", body = Registered,
          headers(("Location" = String, description = "Where the person finds themselves")),
          links(("log_in" = (operation_id = "login", description = "The same name and password log in.")))),
-        (status = 403, description = "Registration is closed on this server"),
-        (status = 409, description = "The username is taken"),
+        (status = 403, description = "`registration_closed`: registration is closed on this server"),
+        (status = 409, description = "`username_taken`: the username is taken"),
     ),
 )]
 pub(super) async fn register(
