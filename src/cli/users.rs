@@ -17,7 +17,7 @@ pub(super) async fn run(ctx: &Ctx, command: Users, format: Format) -> Result<(),
     match command {
         Users::Create { username, admin } => {
             let password = new_password()?;
-            let user = register::register(ctx, &By::system("cli", ctx), &username, &password, admin).await?;
+            let user = register::register(ctx, &By::system("cli", ctx), &username, &password, admin, None).await?;
             match format {
                 Format::Json => output::json(&json!({
                     "id": user.id, "username": user.username, "is_admin": admin, "created_at": user.created_at,

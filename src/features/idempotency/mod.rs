@@ -103,14 +103,11 @@ impl From<Claimed> for Problem {
 /// # Errors
 /// The key was used within [`KEPT`], or the storage.
 pub async fn claim(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: Timestamp) -> Result<(), Claimed> {
-    let run_out = now.saturating_sub(KEPT);
-    if store::insert(tx, request, resource_id, now).await?
-        || store::replace(tx, request, resource_id, now, run_out).await?
-    {
+    if is_first(tx, request, resource_id, now).await? {
         return Ok(());
     }
     // Pruned in this moment: the caller may simply send it again.
-    let Some(earlier) = store::find(tx, request).await? else {
+    let Some(earlier) = store::find(tx.conn(), request, now.saturating_sub(KEPT)).await? else {
         return Err(Claimed::Mismatch);
     };
     if earlier.fingerprint == request.fingerprint {
@@ -118,4 +115,13 @@ pub async fn claim(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: T
     } else {
         Err(Claimed::Mismatch)
     }
+}
+
+/// Claims a key whose fingerprint can't be compared byte by byte; waits for another transaction that is just claiming it.
+///
+/// # Errors
+/// The storage.
+pub async fn is_first(tx: &mut Tx, request: &Request<'_>, resource_id: &str, now: Timestamp) -> Result<bool, DbError> {
+    Ok(store::insert(tx, request, resource_id, now).await?
+        || store::replace(tx, request, resource_id, now, now.saturating_sub(KEPT)).await?)
 }

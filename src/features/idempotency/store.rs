@@ -1,7 +1,7 @@
 //! All SQL for `idempotency`.
 
 use crate::base::clock::Timestamp;
-use crate::infra::db::{DbError, Sql, Tx};
+use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
 
 use super::Request;
@@ -13,7 +13,7 @@ sql! {
     );
     FIND = Sql::same(
         "SELECT fingerprint, resource_id FROM idempotency
-         WHERE caller = $1 AND operation = $2 AND idempotency_key = $3",
+         WHERE caller = $1 AND operation = $2 AND idempotency_key = $3 AND created_at > $4",
     );
     REPLACE = Sql::same(
         "UPDATE idempotency SET fingerprint = $4, resource_id = $5, created_at = $6
@@ -24,8 +24,10 @@ sql! {
 
 /// A first request.
 #[derive(Debug, sqlx::FromRow)]
-pub(super) struct Earlier {
+pub struct Earlier {
+    /// What made it the request that it was.
     pub fingerprint: Vec<u8>,
+    /// What it made.
     pub resource_id: String,
 }
 
@@ -71,11 +73,16 @@ pub(super) async fn replace(
     Ok(rows == 1)
 }
 
-pub(super) async fn find(tx: &mut Tx, request: &Request<'_>) -> Result<Option<Earlier>, DbError> {
-    on!(tx.conn(), FIND, |c, sql| sqlx::query_as(sql)
+/// The first request of this key, unless it has run out.
+///
+/// # Errors
+/// The storage.
+pub async fn find(conn: Conn<'_>, request: &Request<'_>, run_out: Timestamp) -> Result<Option<Earlier>, DbError> {
+    on!(conn, FIND, |c, sql| sqlx::query_as(sql)
         .bind(request.caller)
         .bind(request.operation)
         .bind(request.key)
+        .bind(run_out)
         .fetch_optional(c)
         .await)
 }

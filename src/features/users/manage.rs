@@ -28,7 +28,7 @@ pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
         }
         return Ok(());
     }
-    match register(ctx, &By::system("start", ctx), &admin.username, &admin.password, true).await {
+    match register(ctx, &By::system("start", ctx), &admin.username, &admin.password, true, None).await {
         Ok(user) => {
             tracing::info!(user = %user.id, "made the administrator");
             Ok(())

@@ -7,7 +7,9 @@ use crate::base::invalid::{Check, Invalid};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, Actor, By, Entry, Outcome};
+use crate::features::idempotency::{self, Claimed};
 use crate::features::projects;
+use crate::infra::address_limit::household;
 use crate::infra::db::DbError;
 use crate::infra::passwords::PasswordError;
 
@@ -23,6 +25,9 @@ pub enum RegisterError {
     /// Somebody has the name, perhaps in other capitals.
     #[error("the username is taken")]
     Taken,
+    /// The `Idempotency-Key` was used for another registration.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
     /// Too many passwords are being hashed, or hashing failed.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -31,7 +36,8 @@ pub enum RegisterError {
     Storage(#[from] DbError),
 }
 
-/// Makes a person. Where nobody acts yet (`Actor::Anonymous`), the trail names the new person.
+/// Makes a person. Where nobody acts yet (`Actor::Anonymous`), the trail names the new person. With an `Idempotency-Key` that
+/// the same address has used for the same name and password, it gives the person who was made then.
 ///
 /// # Errors
 /// See [`RegisterError`].
@@ -41,6 +47,7 @@ pub async fn register(
     username: &str,
     password: &Secret,
     is_admin: bool,
+    idempotency_key: Option<&str>,
 ) -> Result<User, RegisterError> {
     let mut check = Check::default();
     let username = check.part(Username::parse(username));
@@ -51,8 +58,21 @@ pub async fn register(
         return Err(Invalid(Vec::new()).into());
     };
 
+    let caller = format!("address:{}", household(by.origin.ip));
+    let mut request = idempotency_key.map(|key| idempotency::Request {
+        caller: &caller,
+        operation: "user.create",
+        key,
+        fingerprint: Vec::new(),
+    });
+    if let Some(request) = &request
+        && let Some(user) = replay(ctx, request, &username, &password).await?
+    {
+        return Ok(user);
+    }
+
     refuse_common(ctx, "password", &password, username.as_str()).await?;
-    let hash = ctx.passwords.hash(password).await?;
+    let hash = ctx.passwords.hash(password.clone()).await?;
 
     let now = ctx.now();
     let user = User { id: UserId::generate(now, &*ctx.rng), username: username.as_str().to_owned(), created_at: now };
@@ -61,6 +81,13 @@ pub async fn register(
         _ => by,
     };
     let mut tx = ctx.db.begin().await?;
+    if let Some(request) = &mut request {
+        request.fingerprint = fingerprint(&username, &hash);
+        if !idempotency::is_first(&mut tx, request, &user.id.to_string(), now).await? {
+            drop(tx);
+            return replay(ctx, request, &username, &password).await?.ok_or(RegisterError::Taken);
+        }
+    }
     store::insert(&mut tx, &user, &username, &hash, is_admin)
         .await
         .map_err(|error| if error.is_unique() { RegisterError::Taken } else { error.into() })?;
@@ -78,6 +105,33 @@ pub async fn register(
     audit::append(&mut tx, ctx, entry).await?;
     tx.commit().await?;
     Ok(user)
+}
+
+/// What makes two registrations the same: the name, and the password by its slow hash. A quick one, which bodies without
+/// secrets get, could be searched.
+fn fingerprint(username: &Username, password_hash: &str) -> Vec<u8> {
+    format!("{}\n{password_hash}", username.as_str()).into_bytes()
+}
+
+/// Whom an earlier request with this key made; `None` if there was none.
+async fn replay(
+    ctx: &Ctx,
+    request: &idempotency::Request<'_>,
+    username: &Username,
+    password: &Secret,
+) -> Result<Option<User>, RegisterError> {
+    let run_out = ctx.now().saturating_sub(idempotency::KEPT);
+    let found = idempotency::store::find(ctx.db.reader().await?.conn(), request, run_out).await?;
+    let Some(earlier) = found else { return Ok(None) };
+    let same_name = earlier.fingerprint.strip_prefix(fingerprint(username, "").as_slice());
+    let hash = same_name.and_then(|hash| String::from_utf8(hash.to_vec()).ok());
+    // Another name costs as much as another password.
+    if !ctx.passwords.verify(password.clone(), hash).await? {
+        return Err(Claimed::Mismatch.into());
+    }
+    let id = earlier.resource_id.parse().map_err(|_| Claimed::Mismatch)?;
+    let user = store::by_id(ctx.db.reader().await?.conn(), id).await?;
+    user.map(Some).ok_or_else(|| Claimed::Mismatch.into())
 }
 
 /// Checks against common passwords, off the async threads.

@@ -142,3 +142,35 @@ both_engines! {
         assert_eq!(app.count("SELECT count(*) FROM api_keys").await, 6);
     }
 }
+
+both_engines! {
+    async fn a_registration_that_is_sent_twice_happens_once(engine: Engine) {
+        let app = App::start_with(engine, &[super::support::PROXY]).await;
+        let register = async |from: &str, key: &str, username: &str, password: &str| {
+            let body = json!({"username": username, "password": password});
+            app.post("/register").header("x-forwarded-for", from).header("idempotency-key", key).json(&body).send().await
+        };
+        let (home, password) = ("192.0.2.1", crate::harness::PASSWORD);
+        let first = register(home, "a", "ada", password).await.expect(201);
+        assert_eq!(register(home, "a", "ada", password).await.expect(201).json(), first.json());
+        register(home, "a", "ada", "another one altogether").await.problem(422, "idempotency_mismatch");
+        register(home, "a", "Ada", password).await.problem(422, "idempotency_mismatch");
+        register(home, "a", "bob", password).await.problem(422, "idempotency_mismatch");
+        register(home, "b", "ada", password).await.problem(409, "username_taken");
+        // Somebody else's key is another key.
+        register("192.0.2.2", "a", "ada", password).await.problem(409, "username_taken");
+        // A changed password doesn't change what the first request was.
+        let token = app.login("ada", password).await.token;
+        let change = json!({"current_password": password, "new_password": "a different horse altogether"});
+        app.put("/v1/users/me/password").token(&token).json(&change).send().await.expect(204);
+        register(home, "a", "ada", password).await.expect(201);
+
+        let at_once = futures_util::future::join_all((0..8).map(|_| register(home, "c", "cyd", password))).await;
+        for answer in &at_once {
+            assert_eq!(answer.clone().expect(201).json(), at_once[0].json());
+        }
+        assert_eq!(app.count("SELECT count(*) FROM users").await, 2);
+        app.advance(std::time::Duration::from_hours(24));
+        register(home, "a", "ada", password).await.problem(409, "username_taken");
+    }
+}

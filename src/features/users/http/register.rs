@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{Actor, By};
+use crate::features::idempotency::IdempotencyKey;
 use crate::features::users::User;
 use crate::features::users::register::{self, RegisterError};
 use crate::infra::config::Registration;
@@ -44,6 +45,7 @@ impl From<RegisterError> for Problem {
         match error {
             RegisterError::Invalid(invalid) => invalid.into(),
             RegisterError::Taken => Self::new(StatusCode::CONFLICT, "username_taken", "The username is taken."),
+            RegisterError::Claimed(claimed) => claimed.into(),
             RegisterError::Password(error) => error.into(),
             RegisterError::Storage(error) => error.into(),
         }
@@ -60,6 +62,7 @@ pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, reques
 /// Makes a person and their own project. The password is hashed with argon2id.
 #[utoipa::path(
     post, path = "/register", operation_id = "register", tag = "people",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key, name and password within 24 hours make one person", min_length = 1, max_length = 255)),
     request_body(content = RegisterRequest, description = "A name and a password"),
     responses(
         (status = 201, description = "Registered", body = Registered,
@@ -67,11 +70,13 @@ pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, reques
          links(("log_in" = (operation_id = "login", description = "The same name and password log in.")))),
         (status = 403, description = "`registration_closed`: registration is closed on this server"),
         (status = 409, description = "`username_taken`: the username is taken"),
+        (status = 422, description = "`idempotency_mismatch`: The Idempotency-Key was used for another request"),
     ),
 )]
 pub(super) async fn register(
     State(ctx): State<Ctx>,
     origin: RequestContext,
+    IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<RegisterRequest>,
 ) -> Result<impl IntoResponse, Problem> {
     if ctx.config.auth.registration == Registration::Closed {
@@ -82,7 +87,7 @@ pub(super) async fn register(
         ));
     }
     let by = By { actor: Actor::Anonymous, origin };
-    let user = register::register(&ctx, &by, &body.username, &body.password, false).await?;
+    let user = register::register(&ctx, &by, &body.username, &body.password, false, key.as_deref()).await?;
     let body = Registered { message: "User registered", user };
     Ok((StatusCode::CREATED, [(header::LOCATION, "/v1/users/me")], axum::Json(body)))
 }
