@@ -128,3 +128,29 @@ both_engines! {
         }
     }
 }
+
+both_engines! {
+    async fn a_panic_is_a_problem_and_the_next_request_works(engine: Engine) {
+        async fn boom() -> &'static str {
+            panic!("hunter2 must not be told")
+        }
+        let app = App::start(engine).await;
+        let edge = axum::middleware::from_fn_with_state(app.ctx.clone(), keyward::web::layers::edge);
+        let router: axum::Router = axum::Router::new()
+            .route("/boom", axum::routing::get(boom))
+            .route("/fine", axum::routing::get(async || "fine"))
+            .layer(edge);
+        for (path, status) in [("/boom", 500), ("/fine", 200), ("/boom", 500)] {
+            let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let answer = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
+            assert_eq!(answer.status(), status, "{path}");
+            assert!(answer.headers().contains_key("x-request-id"));
+            let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+            if status == 500 {
+                let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!((&problem["code"], &problem["detail"]), (&json!("internal"), &json!("An internal error occurred.")));
+            }
+        }
+        assert_eq!(app.ctx.metrics.http_in_flight.get(), 0);
+    }
+}
