@@ -121,8 +121,8 @@ fn complete_response(status: &str, response: &mut Response, limited: bool) {
         // A description may begin with the code of its problem, in back quotes.
         let quoted = response.description.strip_prefix('`').and_then(|rest| rest.split_once("`: "));
         let (code, detail) = quoted.unwrap_or((example_code(status), &response.description));
-        let mut detail = detail.to_owned();
-        detail.replace_range(..1, &detail[..1].to_uppercase());
+        let mut letters = detail.chars();
+        let detail: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
         let mut example = serde_json::json!({
             "type": "about:blank",
             "title": status.parse().ok().and_then(|s| axum::http::StatusCode::from_u16(s).ok()).and_then(|s| s.canonical_reason()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -114,5 +114,9 @@ pub(super) async fn ready(State(ctx): State<Ctx>) -> Response {
     let status = if ctx.is_draining() { "draining" } else { word(reachable) };
     let code = if status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let database = Some(Checked { status: word(reachable), latency_ms: (latency_ms * 1000.0).round() / 1000.0 });
-    (code, Json(Report { status, checks: Checks { database } })).into_response()
+    let mut response = (code, Json(Report { status, checks: Checks { database } })).into_response();
+    if code != StatusCode::OK {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
+    }
+    response
 }

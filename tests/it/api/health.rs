@@ -42,7 +42,9 @@ both_engines! {
         let app = App::start(engine).await;
         let ada = app.person("ada").await;
         app.ctx.db.close().await;
-        let ready = app.get("/health/ready").send().await.expect(503).json();
+        let ready = app.get("/health/ready").send().await.expect(503);
+        assert_eq!(ready.header("retry-after"), "1");
+        let ready = ready.json();
         assert_eq!((&ready["status"], &ready["checks"]["database"]["status"]), (&json!("unavailable"), &json!("unavailable")));
         for path in ["/health", "/health/live", "/key/8"] {
             app.get(path).send().await.expect(200);
