@@ -29,6 +29,8 @@ use accept::Acceptor;
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
+/// Bytes of an answer that the system takes over for a client.
+const SEND_BUFFER: u32 = 256 * 1024;
 /// Connections of the metrics listener.
 const METRICS_CONNECTIONS: usize = 64;
 /// Open files for everything but connections: the databases, the log, the listeners.
@@ -95,7 +97,7 @@ pub fn router(ctx: &Ctx) -> Router {
         // Answers preflights, which carry no credentials and must not be counted or refused.
         .layer(option_layer(layers::cors(&ctx.config.server.cors_origins)))
         // Gives the request its id, deadline and last resort; renders problems; counts and logs. Outermost, so that
-        // nothing leaves without an id, and no panic of a layer ends a connection.
+        // nothing of ours leaves without an id, and no panic of a layer ends a connection.
         .layer(from_fn_with_state(ctx.clone(), layers::edge))
         .with_state(ctx.clone())
 }
@@ -172,6 +174,8 @@ fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, Lis
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restart mustn't wait for connections of the process before; a port that is in use is refused all the same.
         socket.set_reuseaddr(true)?;
+        // What the system takes over isn't on its way yet: with a large buffer nobody would see whether a client takes it.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
@@ -197,6 +201,7 @@ pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = S
     let acceptor =
         Acceptor::new(ctx, router(ctx), connections(config.max_connections), ctx.metrics.connections.clone());
     let mut hurry = pin!(hurry);
+    let mut hurried = false;
     {
         let mut accepting = pin!(acceptor.run(&public));
         let how = tokio::select! {
@@ -209,7 +214,7 @@ pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = S
             tokio::select! {
                 () = &mut accepting => {}
                 () = tokio::time::sleep(config.drain_delay) => {}
-                () = &mut hurry => {}
+                () = &mut hurry => hurried = true,
             }
         }
     }
@@ -217,7 +222,7 @@ pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = S
     tokio::select! {
         () = acceptor.finish() => {}
         () = tokio::time::sleep(config.shutdown_grace) => tracing::warn!("requests were still in flight after the grace"),
-        () = &mut hurry => tracing::warn!("told to hurry: requests in flight are cut off"),
+        () = async { if !hurried { hurry.await } } => tracing::warn!("told to hurry: requests in flight are cut off"),
     }
     metrics.abort();
 }

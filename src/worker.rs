@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::features::{idempotency, keys, sessions};
 use crate::infra::db::DbError;
@@ -75,15 +74,25 @@ impl Workers {
     }
 }
 
-/// Removes what has run out.
+/// Removes what has run out. A transaction a step: one that held rows of several tables could wait for a request that waits
+/// for it.
 ///
 /// # Errors
 /// The storage.
 pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
-    let now: Timestamp = ctx.now();
+    let now = ctx.now();
     let mut tx = ctx.db.begin().await?;
     sessions::store::prune(&mut tx, now).await?;
+    tx.commit().await?;
+    for accounts in [true, false] {
+        let mut tx = ctx.db.begin().await?;
+        sessions::store::prune_failures(&mut tx, now, accounts).await?;
+        tx.commit().await?;
+    }
+    let mut tx = ctx.db.begin().await?;
     idempotency::store::prune(&mut tx, now.saturating_sub(idempotency::KEPT)).await?;
+    tx.commit().await?;
+    let mut tx = ctx.db.begin().await?;
     // A window longer than the limit's, so that what still counts is never removed.
     keys::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
     tx.commit().await

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -108,8 +108,10 @@ impl Acceptor {
             let answer = router.clone().oneshot(request.map(Body::new));
             async move {
                 let answer = answer.await.map_err(|never: Infallible| match never {});
+                // From here on the connection is busy with the answer's body.
+                let answering = Answering::begin(&working.0);
                 drop(working);
-                answer
+                answer.map(|answer| answer.map(|body| Answer { body, _answering: answering }))
             }
         });
 
@@ -163,20 +165,24 @@ impl Acceptor {
 /// What a connection does.
 #[derive(Debug, Default)]
 struct Activity {
-    /// Requests being worked on.
+    /// Requests whose answer isn't known yet.
     working: AtomicUsize,
-    /// Requests that have begun, and bytes that were written.
-    begun: AtomicU64,
+    /// Answers that aren't sent yet.
+    answering: AtomicUsize,
+    /// Beginnings and ends of both.
+    steps: AtomicU64,
+    /// Bytes that were written.
     written: AtomicU64,
 }
 
 impl Activity {
-    /// Returns once the connection has done nothing for so long: no request was worked on, none began, and hardly a byte of
-    /// an answer was taken. Once the server stops, sooner.
+    /// Returns once the connection has done nothing for so long: no request was worked on, none began or ended, and hardly a
+    /// byte of an answer was taken. Once the server stops, sooner, unless an answer is still on its way.
     async fn quiet_for(&self, idle: Duration, mut stopping: watch::Receiver<bool>) {
         loop {
             let before = self.reading();
-            let patience = if *stopping.borrow() { QUIET_WHILE_STOPPING } else { idle };
+            let hurried = *stopping.borrow() && self.answering.load(Ordering::Relaxed) == 0;
+            let patience = if hurried { QUIET_WHILE_STOPPING } else { idle };
             tokio::select! {
                 () = tokio::time::sleep(patience) => {}
                 Ok(()) = stopping.changed() => continue,
@@ -190,16 +196,20 @@ impl Activity {
     }
 
     fn reading(&self) -> (u64, u64) {
-        (self.begun.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
+        (self.steps.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
+    }
+
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A request that is being worked on.
+/// A request whose answer isn't known yet.
 struct Working(Arc<Activity>);
 
 impl Working {
     fn begin(activity: Arc<Activity>) -> Self {
-        activity.begun.fetch_add(1, Ordering::Relaxed);
+        activity.step();
         activity.working.fetch_add(1, Ordering::Relaxed);
         Self(activity)
     }
@@ -207,7 +217,51 @@ impl Working {
 
 impl Drop for Working {
     fn drop(&mut self) {
+        self.0.step();
         self.0.working.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer that isn't sent yet.
+struct Answering(Arc<Activity>);
+
+impl Answering {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.answering.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.step();
+        self.0.answering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, which notes its end.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

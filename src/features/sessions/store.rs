@@ -54,8 +54,10 @@ sql! {
         "INSERT INTO login_failures (account, address, failures, succeeded_at, updated_at) VALUES ($1, $2, 0, $3, $3)
          ON CONFLICT (account, address) DO UPDATE SET failures = 0, blocked_until = NULL, succeeded_at = $3, updated_at = $3",
     );
+    /// Rows of whole accounts (`$3`), or those of addresses: never both at once, since log-ins hold first the one, then the other.
     PRUNE_FAILURES = Sql::same(
-        "DELETE FROM login_failures WHERE updated_at < $1 AND (succeeded_at IS NULL OR succeeded_at < $2)",
+        "DELETE FROM login_failures WHERE updated_at < $1 AND (succeeded_at IS NULL OR succeeded_at < $2)
+           AND (address = '') = $3",
     );
 }
 
@@ -199,15 +201,28 @@ pub(super) async fn lock_user(tx: &mut Tx, user: UserId, password_hash: &str) ->
     Ok(rows == 1)
 }
 
-/// Forgets log-ins that have run out, and old counts of failures.
+/// Forgets log-ins that have run out.
 ///
 /// # Errors
 /// The storage.
 pub async fn prune(tx: &mut Tx, now: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql).bind(now).execute(c).await.map(|_| ()))
+}
+
+/// Forgets old counts of failures: of accounts, or of addresses.
+///
+/// # Errors
+/// The storage.
+pub async fn prune_failures(tx: &mut Tx, now: Timestamp, accounts: bool) -> Result<(), DbError> {
     use super::throttle::{MEMORY, USUAL};
-    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql).bind(now).execute(c).await.map(|_| ()))?;
     let (forgotten, unusual) = (now.saturating_sub(MEMORY), now.saturating_sub(USUAL));
-    on!(tx.conn(), PRUNE_FAILURES, |c, sql| sqlx::query(sql).bind(forgotten).bind(unusual).execute(c).await.map(|_| ()))
+    on!(tx.conn(), PRUNE_FAILURES, |c, sql| sqlx::query(sql)
+        .bind(forgotten)
+        .bind(unusual)
+        .bind(accounts)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// Keeps other attempts on the account out until the transaction ends.

@@ -17,9 +17,9 @@ use crate::web::rate::{RateLimited, seconds_up};
 
 use super::store;
 
-/// Failures that cost nothing, from one address.
+/// The failure from one address that is the first to cost a delay.
 const FREE_HERE: u32 = 10;
-/// Failures that cost nothing, from everywhere together.
+/// The failure from anywhere that is the first to cost a delay.
 const FREE_ANYWHERE: u32 = 50;
 /// The longest delay for one address.
 const LONGEST_HERE: Duration = Duration::from_mins(15);

@@ -42,6 +42,7 @@ impl From<RegisterError> for ChangePasswordError {
             RegisterError::Invalid(invalid) => Self::Invalid(invalid),
             RegisterError::Password(error) => Self::Password(error),
             RegisterError::Storage(error) => Self::Storage(error),
+            RegisterError::Blocked { seconds } => Self::Blocked { seconds },
             RegisterError::Taken | RegisterError::Claimed(_) => Self::Wrong,
         }
     }

@@ -9,6 +9,7 @@ use crate::ctx::Ctx;
 use crate::features::audit::{self, Actor, By, Entry, Outcome};
 use crate::features::idempotency::{self, Claimed};
 use crate::features::projects;
+use crate::features::sessions::throttle::{self, Account};
 use crate::infra::address_limit::household;
 use crate::infra::db::DbError;
 use crate::infra::passwords::PasswordError;
@@ -28,6 +29,12 @@ pub enum RegisterError {
     /// The `Idempotency-Key` was used for another registration.
     #[error(transparent)]
     Claimed(#[from] Claimed),
+    /// The request was sent before with other passwords, too often.
+    #[error("too many wrong passwords")]
+    Blocked {
+        /// Seconds to wait.
+        seconds: u64,
+    },
     /// Too many passwords are being hashed, or hashing failed.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -59,14 +66,15 @@ pub async fn register(
     };
 
     let caller = format!("address:{}", household(by.origin.ip));
-    let mut request = idempotency_key.map(|key| idempotency::Request {
+    // The password isn't in the fingerprint: a hash of it could be searched. It is compared with the person's.
+    let request = idempotency_key.map(|key| idempotency::Request {
         caller: &caller,
         operation: "user.create",
         key,
-        fingerprint: Vec::new(),
+        fingerprint: idempotency::fingerprint(&username.as_str()),
     });
     if let Some(request) = &request
-        && let Some(user) = replay(ctx, request, &username, &password).await?
+        && let Some(user) = replay(ctx, by, request, &username, &password).await?
     {
         return Ok(user);
     }
@@ -81,12 +89,11 @@ pub async fn register(
         _ => by,
     };
     let mut tx = ctx.db.begin().await?;
-    if let Some(request) = &mut request {
-        request.fingerprint = fingerprint(&username, &hash);
-        if !idempotency::is_first(&mut tx, request, &user.id.to_string(), now).await? {
-            drop(tx);
-            return replay(ctx, request, &username, &password).await?.ok_or(RegisterError::Taken);
-        }
+    if let Some(request) = &request
+        && !idempotency::is_first(&mut tx, request, &user.id.to_string(), now).await?
+    {
+        drop(tx);
+        return replay(ctx, by, request, &username, &password).await?.ok_or(RegisterError::Taken);
     }
     store::insert(&mut tx, &user, &username, &hash, is_admin)
         .await
@@ -107,15 +114,11 @@ pub async fn register(
     Ok(user)
 }
 
-/// What makes two registrations the same: the name, and the password by its slow hash. A quick one, which bodies without
-/// secrets get, could be searched.
-fn fingerprint(username: &Username, password_hash: &str) -> Vec<u8> {
-    format!("{}\n{password_hash}", username.as_str()).into_bytes()
-}
-
-/// Whom an earlier request with this key made; `None` if there was none.
+/// Whom an earlier request with this key made, if the password is still theirs; `None` if there was no such request. A wrong
+/// password counts like a failed log-in: this mustn't be a way to guess it.
 async fn replay(
     ctx: &Ctx,
+    by: &By,
     request: &idempotency::Request<'_>,
     username: &Username,
     password: &Secret,
@@ -123,15 +126,40 @@ async fn replay(
     let run_out = ctx.now().saturating_sub(idempotency::KEPT);
     let found = idempotency::store::find(ctx.db.reader().await?.conn(), request, run_out).await?;
     let Some(earlier) = found else { return Ok(None) };
-    let same_name = earlier.fingerprint.strip_prefix(fingerprint(username, "").as_slice());
-    let hash = same_name.and_then(|hash| String::from_utf8(hash.to_vec()).ok());
-    // Another name costs as much as another password.
-    if !ctx.passwords.verify(password.clone(), hash).await? {
+    if earlier.fingerprint != request.fingerprint {
         return Err(Claimed::Mismatch.into());
     }
-    let id = earlier.resource_id.parse().map_err(|_| Claimed::Mismatch)?;
-    let user = store::by_id(ctx.db.reader().await?.conn(), id).await?;
-    user.map(Some).ok_or_else(|| Claimed::Mismatch.into())
+    let account = Account::of(username.as_str(), by.origin.ip);
+    if let Some(seconds) = throttle::blocked(ctx, &account).await? {
+        return Err(RegisterError::Blocked { seconds });
+    }
+    let known = store::credentials(ctx.db.reader().await?.conn(), username).await?;
+    let known = known.filter(|person| person.disabled_at.is_none() && person.id.to_string() == earlier.resource_id);
+    let right = ctx.passwords.verify(password.clone(), known.as_ref().map(|p| p.password_hash.clone())).await?;
+
+    let now = ctx.now();
+    let mut tx = ctx.db.begin().await?;
+    if let Some(seconds) = throttle::blocked_in(&mut tx, &account, now).await? {
+        return Err(RegisterError::Blocked { seconds });
+    }
+    let person = known.filter(|_| right);
+    if person.is_none() {
+        throttle::failed(&mut tx, &account, now).await?;
+        let entry = Entry {
+            by,
+            at: now,
+            action: "user.create",
+            resource_type: "user",
+            resource_id: None,
+            project: None,
+            outcome: Outcome::Denied,
+            changes: None,
+        };
+        audit::append(&mut tx, ctx, entry).await?;
+    }
+    tx.commit().await?;
+    let person = person.ok_or(Claimed::Mismatch)?;
+    Ok(store::by_id(ctx.db.reader().await?.conn(), person.id).await?)
 }
 
 /// Checks against common passwords, off the async threads.

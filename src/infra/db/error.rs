@@ -49,7 +49,7 @@ fn is_temporary(error: &dyn sqlx::error::DatabaseError) -> bool {
         return matches!(code.get(..2), Some("08" | "40" | "53" | "57" | "58")) || code == "25006";
     }
     // Primary result codes: 5 BUSY, 6 LOCKED, 8 READONLY, 10 IOERR, 13 FULL, 14 CANTOPEN. sqlite.org/rescode.html.
-    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
+    matches!(super::sqlite::primary_code(error), Some(5 | 6 | 8 | 10 | 13 | 14))
 }
 
 /// Why the storage can't be used at start. The text is for the operator and holds no password.

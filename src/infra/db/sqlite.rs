@@ -23,7 +23,7 @@ async fn first_connection(pool: &SqlitePool) -> Result<(), sqlx::Error> {
     loop {
         let busy = match pool.acquire().await {
             Ok(_) => return Ok(()),
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("5") => sqlx::Error::Database(error),
+            Err(sqlx::Error::Database(error)) if primary_code(&*error) == Some(5) => sqlx::Error::Database(error),
             Err(error) => return Err(error),
         };
         tokio::select! {
@@ -101,13 +101,16 @@ fn create(path: &Path) -> std::io::Result<()> {
 pub(super) fn explain(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::PoolTimedOut => "it is locked by another process".to_owned(),
-        sqlx::Error::Database(inner) if inner.code().as_deref() == Some("5") => {
+        sqlx::Error::Database(inner) if primary_code(&**inner) == Some(5) => {
             "it is locked by another process".to_owned()
         }
-        sqlx::Error::Database(inner) if inner.code().as_deref() == Some("26") => {
-            "it isn't a SQLite database".to_owned()
-        }
+        sqlx::Error::Database(inner) if primary_code(&**inner) == Some(26) => "it isn't a SQLite database".to_owned(),
         sqlx::Error::Database(inner) => inner.message().to_owned(),
         other => other.to_string(),
     }
+}
+
+/// SQLite's primary result code: the lowest byte of the extended one.
+pub(super) fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<u32> {
+    error.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff)
 }

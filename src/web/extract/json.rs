@@ -58,7 +58,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// How much of a body that is too large is read all the same, and thrown away: most clients look for an answer only once
-/// they have sent everything, and a connection that is closed before takes the answer with it.
+/// they have sent everything, and a connection that is closed before takes the answer with it. Clients that ask before they
+/// send (`Expect: 100-continue`) are told at once.
 const MAX_DRAINED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
 /// The body of a route that takes none: nothing, or an object without fields.
@@ -68,8 +69,10 @@ pub struct Nothing {}
 
 async fn read(request: Request) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE);
+    let asks = request.headers().contains_key(header::EXPECT);
     let mut body = request.into_body();
-    if body.size_hint().lower() > MAX_DRAINED_BYTES as u64 {
+    let bearable = if asks { MAX_BODY_BYTES } else { MAX_DRAINED_BYTES };
+    if body.size_hint().lower() > bearable as u64 {
         return Err(too_large());
     }
     let (mut bytes, mut length) = (Vec::new(), 0);

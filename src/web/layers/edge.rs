@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -23,6 +23,7 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
     let trusted = &ctx.config.server.trusted_proxies;
     let client = RequestContext::read(request.headers(), peer, trusted, ctx.now(), &*ctx.rng);
     let method = request.method().clone();
+    let version = request.version();
     // Only templates are logged and counted: a path may hold anything, even a key that somebody put there.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -32,6 +33,10 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
     let in_flight = InFlight::enter(&ctx, &method, route, &client, started);
     let mut response = answer(request, next, ctx.config.server.request_timeout).instrument(span).await;
     finish(&mut response, &client, route);
+    // Whoever keeps the connection learns now that it will be closed, not by a broken request.
+    if ctx.is_draining() && version <= Version::HTTP_11 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     in_flight.answered(&response);
     response
 }

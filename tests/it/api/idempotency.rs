@@ -159,11 +159,12 @@ both_engines! {
         register(home, "b", "ada", password).await.problem(409, "username_taken");
         // Somebody else's key is another key.
         register("192.0.2.2", "a", "ada", password).await.problem(409, "username_taken");
-        // A changed password doesn't change what the first request was.
+        // It is the person's password that is compared, so that a changed one makes the first another request.
         let token = app.login("ada", password).await.token;
         let change = json!({"current_password": password, "new_password": "a different horse altogether"});
         app.put("/v1/users/me/password").token(&token).json(&change).send().await.expect(204);
-        register(home, "a", "ada", password).await.expect(201);
+        register(home, "a", "ada", password).await.problem(422, "idempotency_mismatch");
+        register(home, "a", "ada", "a different horse altogether").await.expect(201);
 
         let at_once = futures_util::future::join_all((0..8).map(|_| register(home, "c", "cyd", password))).await;
         for answer in &at_once {
@@ -172,5 +173,19 @@ both_engines! {
         assert_eq!(app.count("SELECT count(*) FROM users").await, 2);
         app.advance(std::time::Duration::from_hours(24));
         register(home, "a", "ada", password).await.problem(409, "username_taken");
+    }
+
+    async fn a_repeated_registration_is_no_way_to_guess_a_password(engine: Engine) {
+        let app = App::start(engine).await;
+        let register = async |password: &str| {
+            let body = json!({"username": "ada", "password": password});
+            app.post("/register").header("idempotency-key", "1").json(&body).send().await
+        };
+        register(crate::harness::PASSWORD).await.expect(201);
+        for _ in 0..10 {
+            register("another one altogether").await.problem(422, "idempotency_mismatch");
+        }
+        assert_eq!(register(crate::harness::PASSWORD).await.problem(429, "rate_limited")["violated"], json!(["failed_logins"]));
+        assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE action = 'user.create' AND outcome = 'denied'").await, 10);
     }
 }

@@ -186,3 +186,54 @@ both_engines! {
         }
     }
 }
+
+#[tokio::test]
+async fn a_second_signal_during_the_delay_cuts_it_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut program = Program::start(dir.path(), &[("KEYWARD_DRAIN_DELAY", "20s")]).await;
+    program.signal("TERM");
+    while !program.log().contains("stopping") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    program.signal("INT");
+    assert_eq!(program.wait(Duration::from_secs(5)).code(), Some(0), "{}", program.log());
+    let log = program.log();
+    assert!(log.contains("stopped") && !log.contains("panicked"), "{log}");
+}
+
+#[tokio::test]
+async fn whoever_keeps_a_connection_is_told_that_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut program = Program::start(dir.path(), &[("KEYWARD_DRAIN_DELAY", "3s")]).await;
+    let before = program.get("/health").send().await.expect(200);
+    assert!(!before.headers.contains_key("connection"));
+    program.signal("TERM");
+    while program.get("/health/ready").send().await.status == 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(program.get("/health").send().await.expect(200).header("connection"), "close");
+    assert_eq!(program.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+/// The system's buffers hide for seconds that a slow client takes what it is sent.
+#[tokio::test]
+async fn a_slow_download_finishes_within_the_grace() {
+    const LENGTH: usize = 12_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(dir.path(), &[("KEYWARD_MAX_KEY_SIZE", "16777216")]).await;
+    let mut stream = TcpStream::connect(program.address()).await.unwrap();
+    let request = format!("GET /key/{LENGTH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut piece = vec![0; 200_000];
+    let mut taken = stream.read(&mut piece).await.unwrap();
+    program.signal("TERM");
+    loop {
+        // About 4 MB/s: three seconds, six times as long as a quiet connection is left.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        match stream.read(&mut piece).await.unwrap() {
+            0 => break,
+            more => taken += more,
+        }
+    }
+    assert!(taken > LENGTH, "only {taken} bytes: {}", program.log());
+}

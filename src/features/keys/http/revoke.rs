@@ -152,8 +152,9 @@ pub(super) async fn revoke_key(
     let word = body.reason.as_deref().map(RevocationReason::from_word);
     let (reason, note) = match (word, body.reason) {
         (Some(None), Some(text)) => {
-            rules::note(&text)?;
-            (RevocationReason::default(), Some(body.note.unwrap_or(text)))
+            let note = body.note.map_or(text.clone(), |note| format!("{text}\n{note}"));
+            rules::note(&note)?;
+            (RevocationReason::default(), Some(note))
         }
         (known, _) => (known.flatten().unwrap_or_default(), body.note),
     };

@@ -10,6 +10,7 @@ use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{Actor, By};
 use crate::features::idempotency::IdempotencyKey;
+use crate::features::sessions::throttle;
 use crate::features::users::User;
 use crate::features::users::register::{self, RegisterError};
 use crate::infra::config::Registration;
@@ -46,6 +47,7 @@ impl From<RegisterError> for Problem {
             RegisterError::Invalid(invalid) => invalid.into(),
             RegisterError::Taken => Self::new(StatusCode::CONFLICT, "username_taken", "The username is taken."),
             RegisterError::Claimed(claimed) => claimed.into(),
+            RegisterError::Blocked { seconds } => Self::rate_limited(&throttle::told(seconds)),
             RegisterError::Password(error) => error.into(),
             RegisterError::Storage(error) => error.into(),
         }
