@@ -50,6 +50,8 @@ fn parse_url(loaded: &Loaded) -> Result<DatabaseUrl, ConfigError> {
         return Ok(DatabaseUrl::Postgres(Secret::new(text.to_owned())));
     }
     let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
+    // The one parameter that people bring along from elsewhere: it asks for what is done anyway.
+    let path = path.map(|path| path.strip_suffix("?mode=rwc").unwrap_or(path));
     match path {
         Some(path) if path.contains(":memory:") => {
             Err(loaded.invalid(key, "a database in memory would lose every acknowledged key; name a file"))
@@ -91,6 +93,28 @@ pub(super) fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sqlite_urls_name_a_file() {
+        let parse = |url: &str| {
+            let loaded = Loaded::load(None, [("DATABASE_URL".to_owned(), url.to_owned())], []).unwrap();
+            match parse_url(&loaded) {
+                Ok(DatabaseUrl::Sqlite(path)) => Some(path.display().to_string()),
+                _ => None,
+            }
+        };
+        for (url, path) in [
+            ("sqlite://keyward.db", "keyward.db"),
+            ("sqlite:///var/lib/keyward.db", "/var/lib/keyward.db"),
+            ("sqlite:keyward.db", "keyward.db"),
+            ("sqlite://keyward.db?mode=rwc", "keyward.db"),
+        ] {
+            assert_eq!(parse(url).as_deref(), Some(path), "{url}");
+        }
+        for url in ["sqlite://", "sqlite:", "sqlite://x.db?mode=ro", "sqlite::memory:", "keyward.db", "mysql://h/d"] {
+            assert_eq!(parse(url), None, "{url}");
+        }
+    }
 
     #[test]
     fn passwords_are_hidden() {
