@@ -1,5 +1,7 @@
 //! JSON bodies.
 
+use std::time::Duration;
+
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -62,6 +64,9 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// send (`Expect: 100-continue`) are told at once.
 const MAX_DRAINED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
+/// The slowest that a body may come: so many bytes in so much time. Whoever sends less holds a place that others wait for.
+const SLOWEST: (Duration, usize) = (Duration::from_secs(10), 5_000);
+
 /// The body of a route that takes none: nothing, or an object without fields.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,15 +81,27 @@ async fn read(request: Request) -> Result<Vec<u8>, Problem> {
         return Err(too_large());
     }
     let (mut bytes, mut length) = (Vec::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::bad_request("bad_request", "The request's body ended early."))?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        if length <= MAX_BODY_BYTES {
-            bytes.extend_from_slice(&data);
-        } else if length > MAX_DRAINED_BYTES {
-            break;
-        }
+    let mut ended = false;
+    while !ended && length <= MAX_DRAINED_BYTES {
+        let enough = length + SLOWEST.1;
+        let gather = async {
+            while length < enough {
+                let Some(frame) = body.frame().await else {
+                    ended = true;
+                    break;
+                };
+                let Ok(data) = frame?.into_data() else { continue };
+                length += data.len();
+                if length <= MAX_BODY_BYTES {
+                    bytes.extend_from_slice(&data);
+                }
+            }
+            Ok::<(), axum::Error>(())
+        };
+        tokio::time::timeout(SLOWEST.0, gather)
+            .await
+            .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))?
+            .map_err(|_| Problem::bad_request("bad_request", "The request's body ended early."))?;
     }
     if length > MAX_BODY_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
@@ -257,5 +274,27 @@ mod tests {
         assert_eq!(answer(&"[".repeat(1_000_000))["code"], "invalid_json");
         assert!(parse::<Body>(br#"{"name": "[[[[{{{{ \\u0000 \" "}"#).is_ok());
         assert_eq!(answer("{\"name\": \"a\\u0000b\"}")["code"], "invalid_json");
+    }
+
+    /// A body of so many pieces of so many bytes, each after so many seconds; then nothing more, for ever, unless it ends.
+    fn slow(pieces: usize, bytes: usize, seconds: u64, ends: bool) -> Request {
+        let stream = futures_util::stream::unfold(0, move |sent| async move {
+            if sent == pieces && !ends {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            (sent < pieces).then(|| (Ok::<_, std::io::Error>(vec![b' '; bytes]), sent + 1))
+        });
+        Request::new(axum::body::Body::from_stream(stream))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_come_at_some_speed() {
+        assert_eq!(read(slow(1, 10, 9, true)).await.map(|bytes| bytes.len()).ok(), None, "ends after 18 s");
+        assert_eq!(read(slow(1, 10, 4, true)).await.map(|bytes| bytes.len()).ok(), Some(10));
+        assert_eq!(read(slow(20, 6_000, 9, true)).await.map(|bytes| bytes.len()).ok(), Some(120_000));
+        for stalled in [slow(0, 0, 0, false), slow(1, 1, 0, false), slow(3, 6_000, 1, false), slow(1_000, 1, 1, true)] {
+            assert_eq!(read(stalled).await.unwrap_err().status(), StatusCode::REQUEST_TIMEOUT);
+        }
     }
 }
