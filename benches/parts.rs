@@ -21,9 +21,9 @@ use keyward::features::projects;
 use keyward::features::scopes::Scopes;
 use keyward::infra::config::{Config, Loaded};
 use keyward::infra::db::{self, Db};
-use keyward::server;
+use keyward::server::Service;
+use keyward::worker::Workers;
 use tokio::runtime::Runtime;
-use tower::ServiceExt as _;
 
 fn parts(c: &mut Criterion) {
     let key = NewSecret::generate("sk", &SystemRng);
@@ -42,9 +42,9 @@ fn parts(c: &mut Criterion) {
 }
 
 /// A key of the system project that may verify, on SQLite.
-async fn service(directory: &std::path::Path) -> (axum::Router, String) {
+async fn service(directory: &std::path::Path) -> (Service, String, Workers) {
     let url = format!("sqlite://{}", directory.join("bench.db").display());
-    let settings = [("DATABASE_URL", url.as_str()), ("KEYWARD_KEYS_PER_USER_PER_DAY", "0")];
+    let settings = [("DATABASE_URL", url.as_str()), ("KEYWARD_DEFAULT_RATE_LIMIT", "1000000000")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::parse(&Loaded::load(None, settings, []).unwrap()).unwrap();
     let db = Db::open(&config.database).await.unwrap();
@@ -64,15 +64,16 @@ async fn service(directory: &std::path::Path) -> (axum::Router, String) {
     let scopes = Scopes::new(["keyward:keys:verify".parse().unwrap()]);
     let new = NewKey { name: Some("bench".to_owned()), scopes: Some(scopes), ..NewKey::default() };
     let created = create::create(&ctx, &making, new).await.unwrap();
-    (server::router(&ctx), created.secret.expose().to_owned())
+    let workers = Workers::start(&ctx).await.unwrap();
+    (Service::new(&ctx), created.secret.expose().to_owned(), workers)
 }
 
 fn whole(c: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let (router, key) = runtime.block_on(service(directory.path()));
+    let (service, key, workers) = runtime.block_on(service(directory.path()));
     let call = |request: Request<Body>| {
-        let answer = runtime.block_on(router.clone().oneshot(request)).unwrap();
+        let answer = runtime.block_on(service.call(None, request));
         assert_eq!(answer.status(), 200);
     };
     let verify = |asked: &str| {
@@ -86,8 +87,9 @@ fn whole(c: &mut Criterion) {
     c.bench_function("route: 32 random bytes", |b| {
         b.iter(|| call(Request::get("/key/32").body(Body::empty()).unwrap()));
     });
-    c.bench_function("route: verify, from SQLite", |b| b.iter(|| call(verify(&key))));
+    c.bench_function("route: verify", |b| b.iter(|| call(verify(&key))));
     c.bench_function("route: verify, malformed", |b| b.iter(|| call(verify("sk_malformed"))));
+    runtime.block_on(workers.stop());
 }
 
 criterion_group!(benches, parts, whole);

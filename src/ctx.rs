@@ -1,17 +1,18 @@
 //! What a request or a worker may use: storage, time, randomness, settings, and what is shared in memory.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::rng::Rng;
+use crate::gate::{self, Bounds, Gate, Limit, Moment, ServerDefaults};
 use crate::infra::address_limit::AddressLimit;
 use crate::infra::config::Config;
 use crate::infra::db::Db;
 use crate::infra::passwords::Passwords;
-use crate::infra::sink::UsageSink;
+use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::metrics::Metrics;
 
 /// The capabilities, cheap to clone.
@@ -32,12 +33,17 @@ pub struct Capabilities {
     pub passwords: Passwords,
     /// Counters for Prometheus.
     pub metrics: Metrics,
-    /// Uses of keys that aren't written yet.
-    pub usage: UsageSink,
+    /// What decides about keys in memory.
+    pub gate: Gate,
+    /// Names this process among those that share a storage.
+    pub origin: String,
     /// Limits by client address.
     pub limits: AddressLimits,
     started: Duration,
+    /// The wall clock's microseconds at the monotonic clock's zero.
+    steady_origin: u64,
     draining: AtomicBool,
+    access_log: OnceLock<AccessLog>,
 }
 
 /// One limit a purpose, so that one can't use up the other.
@@ -59,7 +65,7 @@ impl Ctx {
     /// # Errors
     /// Two metrics of one name: a defect.
     pub fn new(db: Db, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, config: Config) -> Result<Self, prometheus::Error> {
-        let metrics = Metrics::new()?;
+        let metrics = Metrics::new(gate::CODES.map(gate::Code::word))?;
         let limit = |per_minute| AddressLimit::new(per_minute, Arc::clone(&clock));
         Ok(Self(Arc::new(Capabilities {
             passwords: Passwords::new(
@@ -73,9 +79,14 @@ impl Ctx {
                 password: limit(config.auth.auth_rate_per_minute),
                 all: limit(config.auth.ip_rate_per_minute),
             },
-            usage: UsageSink::default(),
+            gate: new_gate(&config),
+            origin: ulid::Ulid::from_parts(clock.now().as_millis(), random(&*rng)).to_string(),
             started: clock.monotonic(),
+            steady_origin: u64::try_from(clock.now().as_micros())
+                .unwrap_or(0)
+                .saturating_sub(micros(clock.monotonic())),
             draining: AtomicBool::new(false),
+            access_log: OnceLock::new(),
             metrics,
             db,
             clock,
@@ -85,11 +96,57 @@ impl Ctx {
     }
 }
 
+fn new_gate(config: &Config) -> Gate {
+    let keys = &config.keys;
+    let limit = (keys.default_limit > 0).then(|| Limit {
+        name: "default".into(),
+        limit: keys.default_limit,
+        window_seconds: keys.default_window_seconds,
+    });
+    let bounds = Bounds { entries: keys.cache_entries, bytes: keys.cache_bytes };
+    Gate::new(bounds, ServerDefaults { limit, concurrency: keys.default_concurrency })
+}
+
+fn random(rng: &dyn Rng) -> u128 {
+    let mut bytes = [0; 16];
+    rng.fill(&mut bytes);
+    u128::from_le_bytes(bytes)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Capabilities {
+    /// Microseconds since 1970 that never run backwards while the process lives, whatever becomes of the wall clock.
+    #[must_use]
+    pub fn steady(&self) -> u64 {
+        self.steady_origin.saturating_add(micros(self.clock.monotonic()))
+    }
+
+    /// This moment, on both clocks.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment { wall: self.now().as_micros(), steady: self.steady() }
+    }
+
     /// The time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Where requests are logged; nowhere, until somebody says.
+    #[must_use]
+    pub fn access_log(&self) -> &AccessLog {
+        const OFF: &AccessLog = &AccessLog::off();
+        self.access_log.get().unwrap_or(OFF)
+    }
+
+    /// Says where requests are logged; the first word counts.
+    pub fn set_access_log(&self, log: AccessLog) {
+        // A second one would be the same process's.
+        drop(self.access_log.set(log));
     }
 
     /// How long the process has been up.

@@ -5,27 +5,33 @@ mod accept;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{BoxError, Router};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 use tower::util::option_layer;
+use tracing::Instrument as _;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::ctx::Ctx;
-use crate::features::{health, keys, random, sessions, users};
+use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
+use crate::features::{health, keys, leases, limits, random, sessions, users};
 use crate::infra::config::ServerConfig;
+use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
 use crate::web::problem::Problem;
+use crate::web::request::RequestContext;
 use crate::web::{layers, openapi};
 
-use accept::Acceptor;
+use accept::{Acceptor, Answering};
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -55,10 +61,20 @@ struct Document;
 
 /// Every route of the public listener.
 fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    // What a key calls here is limited as the key says: which key, how many at once, how often. From the outside in.
+    let limited = OpenApiRouter::new()
         .merge(users::http::router(ctx))
         .merge(sessions::http::router(ctx))
         .merge(keys::http::router())
+        .merge(limits::http::router())
+        .layer(RateLimits::new(ctx.clone()))
+        .layer(Concurrency::new(ctx.clone()))
+        .layer(Authenticate::optional(ctx.clone()));
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(limited)
+        // What decides about other keys never spends from the caller's own limits.
+        .merge(keys::http::decisions())
+        .merge(leases::http::router())
         .merge(random::http::router())
         .merge(health::http::router())
 }
@@ -76,13 +92,77 @@ fn complete(ctx: &Ctx, document: utoipa::openapi::OpenApi) -> utoipa::openapi::O
     document
 }
 
-/// The public listener's service.
-pub fn router(ctx: &Ctx) -> Router {
+/// The public listener's service: one layer of our own around the hot route, and around the router with all others.
+#[derive(Clone)]
+pub struct Service {
+    ctx: Ctx,
+    router: Router,
+    slots: Arc<Semaphore>,
+}
+
+impl Service {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(ctx: &Ctx) -> Self {
+        let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
+        Self { ctx: ctx.clone(), router: router(ctx, &slots), slots }
+    }
+
+    /// Answers a request. Outermost stands `edge`: it gives the request its id, deadline and last resort; renders problems;
+    /// counts and logs. So nothing of ours leaves without an id, and no panic ends a connection.
+    pub async fn call<B>(&self, peer: Option<SocketAddr>, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        layers::edge(&self.ctx, peer, request, |client, request| async move {
+            if is_hot(&request) { self.verify(&client, request).await } else { self.route(client, request).await }
+        })
+        .await
+    }
+
+    /// The hot route, answered in front of the router.
+    async fn verify<B>(&self, client: &RequestContext, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        // Set once a request.
+        let _ = client.route.set(VERIFY_ROUTE.into());
+        match layers::admit(&self.ctx, &self.slots, client, &request) {
+            Ok(admitted) => admitted.tell(keys::http::verify::respond(&self.ctx, client, request).await),
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    async fn route<B>(&self, client: RequestContext, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(client);
+        match self.router.clone().oneshot(request).instrument(span).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Whether a request is a verification that asks for nothing else. One that a browser sends (it names its origin) takes the
+/// way through the router, which knows of CORS.
+fn is_hot<B>(request: &Request<B>) -> bool {
+    request.method() == Method::POST
+        && request.uri().path() == VERIFY_ROUTE
+        && !request.headers().contains_key(header::ORIGIN)
+}
+
+/// All routes.
+fn router(ctx: &Ctx, slots: &Arc<Semaphore>) -> Router {
     let (routes, document) = routes(ctx).split_for_parts();
     // Plain data: always serialises.
     let document = Bytes::from(complete(ctx, document).to_json().unwrap_or_default());
     let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
-    let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
 
     routes
         .route("/openapi.json", get(document))
@@ -93,12 +173,11 @@ pub fn router(ctx: &Ctx) -> Router {
         //
         // Turned away here: too large a head, too many at once, too many from one address. After CORS, so that a page can
         // read the refusal.
-        .layer(from_fn_with_state((ctx.clone(), slots), layers::admission))
+        .layer(from_fn_with_state((ctx.clone(), Arc::clone(slots)), layers::admission))
         // Answers preflights, which carry no credentials and must not be counted or refused.
         .layer(option_layer(layers::cors(&ctx.config.server.cors_origins)))
-        // Gives the request its id, deadline and last resort; renders problems; counts and logs. Outermost, so that
-        // nothing of ours leaves without an id, and no panic of a layer ends a connection.
-        .layer(from_fn_with_state(ctx.clone(), layers::edge))
+        // Tells the layer around all this which route it was.
+        .layer(from_fn(layers::note_route))
         .with_state(ctx.clone())
 }
 
@@ -118,10 +197,21 @@ fn docs<S: Clone + Send + Sync + 'static>() -> Router<S> {
     }))
 }
 
+fn cache_reading(ctx: &Ctx) -> CacheReading {
+    let lookups = ctx.gate.lookups();
+    let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    CacheReading {
+        entries: ctx.gate.len(),
+        loaded: read(&lookups.loaded),
+        absent: read(&lookups.absent),
+        spared: read(&lookups.spared),
+    }
+}
+
 /// The metrics listener's service.
 fn metrics_router(ctx: &Ctx) -> Router {
     async fn metrics(State(ctx): State<Ctx>) -> Response {
-        match ctx.metrics.render(&ctx.db, ctx.config.database.max_connections) {
+        match ctx.metrics.render(&ctx.db, ctx.config.database.max_connections, cache_reading(&ctx)) {
             Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
             Err(error) => {
                 tracing::error!(cause = %error, "can't render the metrics");
@@ -196,10 +286,19 @@ pub enum Stop {
 pub async fn serve(ctx: &Ctx, listeners: Listeners, stop: impl Future<Output = Stop>, hurry: impl Future<Output = ()>) {
     let config = &ctx.config.server;
     let Listeners { public, metrics } = listeners;
-    let scraped = Acceptor::new(ctx, metrics_router(ctx), METRICS_CONNECTIONS, ctx.metrics.metrics_connections.clone());
+    let scraped = Acceptor::new(
+        ctx,
+        Answering::Metrics(metrics_router(ctx)),
+        METRICS_CONNECTIONS,
+        ctx.metrics.metrics_connections.clone(),
+    );
     let metrics = tokio::spawn(async move { scraped.run(&metrics).await });
-    let acceptor =
-        Acceptor::new(ctx, router(ctx), connections(config.max_connections), ctx.metrics.connections.clone());
+    let acceptor = Acceptor::new(
+        ctx,
+        Answering::Public(Service::new(ctx)),
+        connections(config.max_connections),
+        ctx.metrics.connections.clone(),
+    );
     let mut hurry = pin!(hurry);
     let mut hurried = false;
     {

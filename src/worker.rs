@@ -7,12 +7,15 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::ctx::Ctx;
-use crate::features::{idempotency, keys, sessions};
+use crate::features::changes::{self, follow};
+use crate::features::{idempotency, keys, leases, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
-/// How long what was counted in memory may stay unwritten.
-const FLUSH: Duration = Duration::from_secs(1);
+/// How often reading in the known keys is tried, until it is done.
+const KNOWN: Duration = Duration::from_secs(1);
+/// How long the feed of changes is kept: longer than any process may have been away and still trust what it knows.
+const CHANGES: Duration = Duration::from_hours(1);
 /// How often what has run out is removed.
 const PRUNE: Duration = Duration::from_mins(10);
 /// How often idle addresses are forgotten.
@@ -26,17 +29,46 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts them.
-    #[must_use]
-    pub fn start(ctx: &Ctx) -> Self {
+    /// Starts them, once what must be known before the first request is read.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn start(ctx: &Ctx) -> Result<Self, DbError> {
+        let position = follow::Position::default();
+        follow::start(ctx, &position).await?;
+        leases::read_in(ctx).await?;
+        Ok(Self::spawn(ctx, position))
+    }
+
+    fn spawn(ctx: &Ctx, position: follow::Position) -> Self {
         let (stop, stopping) = watch::channel(false);
         let never_woken = || Arc::new(Notify::new());
         let flush = {
             let ctx = ctx.clone();
             move || {
                 let ctx = ctx.clone();
-                async move { keys::last_use::flush(&ctx).await }
+                async move { usage::flush(&ctx).await }
             }
+        };
+        let followed = {
+            let ctx = ctx.clone();
+            let position = Arc::new(position);
+            move || {
+                let (ctx, position) = (ctx.clone(), Arc::clone(&position));
+                async move { follow::follow(&ctx, &position).await }
+            }
+        };
+        let read_in = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { keys::secrets::known::read_in(&ctx).await }
+            }
+        };
+        let at_once = || {
+            let wake = Arc::new(Notify::new());
+            wake.notify_one();
+            wake
         };
         let remove = {
             let ctx = ctx.clone();
@@ -52,13 +84,16 @@ impl Workers {
                 for limit in [&limits.register, &limits.login, &limits.password, &limits.all] {
                     limit.forget_idle();
                 }
+                ctx.gate.forget_idle(ctx.moment());
                 std::future::ready(Ok::<(), DbError>(()))
             }
         };
         let tasks = vec![
-            reconcile::spawn("last uses", FLUSH, never_woken(), stopping.clone(), flush),
+            reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
+            reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
+            reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
-            reconcile::spawn("address limits", FORGET, never_woken(), stopping, forget),
+            reconcile::spawn("forgetting", FORGET, never_woken(), stopping, forget),
         ];
         Self { stop, tasks }
     }
@@ -91,6 +126,12 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     }
     let mut tx = ctx.db.begin().await?;
     idempotency::store::prune(&mut tx, now.saturating_sub(idempotency::KEPT)).await?;
+    tx.commit().await?;
+    let mut tx = ctx.db.begin().await?;
+    leases::store::prune(&mut tx, now).await?;
+    tx.commit().await?;
+    let mut tx = ctx.db.begin().await?;
+    changes::store::prune(&mut tx, now.saturating_sub(CHANGES)).await?;
     tx.commit().await?;
     let mut tx = ctx.db.begin().await?;
     // A window longer than the limit's, so that what still counts is never removed.

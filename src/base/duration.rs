@@ -25,6 +25,9 @@ pub enum DurationError {
 }
 
 impl Seconds {
+    /// The longest.
+    pub const MAX: Self = Self(MAX_SECONDS);
+
     /// # Errors
     /// More than [`MAX_SECONDS`].
     pub const fn new(seconds: u64) -> Result<Self, DurationError> {

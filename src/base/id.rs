@@ -13,6 +13,9 @@ use super::rng::Rng;
 #[error("not an id of this kind")]
 pub struct NotAnId;
 
+/// The length of every id's text in bytes: four of the prefix, 26 of the ULID.
+pub const TEXT_LENGTH: usize = 4 + ulid::ULID_LEN;
+
 fn generate(now: Timestamp, rng: &dyn Rng) -> Ulid {
     let mut random = [0; 16];
     rng.fill(&mut random);
@@ -46,6 +49,22 @@ macro_rules! ids {
             #[must_use]
             pub const fn from_bits(bits: u128) -> Self {
                 Self(Ulid(bits))
+            }
+
+            /// As text, without allocation.
+            pub fn text(self, buffer: &mut [u8; TEXT_LENGTH]) -> &str {
+                let (head, tail) = buffer.split_at_mut($prefix.len());
+                head.copy_from_slice($prefix.as_bytes());
+                tail.copy_from_slice(self.0.array_to_str(&mut [0; ulid::ULID_LEN]).as_bytes());
+                // ASCII alone.
+                std::str::from_utf8(buffer).unwrap_or_default()
+            }
+
+            /// The last 64 bits, all random: a hash.
+            #[must_use]
+            #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
+            pub const fn low_bits(self) -> u64 {
+                self.0.0 as u64
             }
         }
 
@@ -146,6 +165,8 @@ ids! {
     EventId = "evt_";
     /// An entry of the audit trail.
     AuditId = "aud_";
+    /// Work done elsewhere that holds one of a key's places.
+    LeaseId = "lse_";
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ pub mod clock;
 pub mod duration;
 pub mod id;
 pub mod invalid;
+pub mod object;
 pub mod page;
 pub mod rng;
+pub mod scope;
 pub mod secret;

@@ -16,7 +16,7 @@ use crate::features::keys::create::{self, Making, NewKey};
 use crate::features::keys::format::PresentedKey;
 use crate::features::keys::rules::RevocationReason;
 use crate::features::keys::store::{self, Filter};
-use crate::features::keys::{KeyState, KeyView, list};
+use crate::features::keys::{KeyState, KeyView, list, secrets};
 use crate::features::scopes::Scopes;
 use crate::features::users::rules::Username;
 use crate::features::{projects, users};
@@ -60,9 +60,8 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
                 expires_in: expires
                     .map(|text| text.parse().map_err(|error| usage(format!("--expires: {error}"))))
                     .transpose()?,
-                expires_at: None,
-                metadata: None,
                 owner,
+                ..NewKey::default()
             };
             make(ctx, &whose, new, format).await?;
         }
@@ -170,8 +169,8 @@ async fn find(ctx: &Ctx, id: &str) -> Result<(KeyId, ProjectId), Failure> {
         std::io::stdin().take(64 * 1024).read_to_string(&mut text)?;
         let secret = Secret::new(text.trim().to_owned());
         let key = PresentedKey::parse(secret.expose()).map_err(|_| no_key())?;
-        let found = store::by_hash(reader.conn(), &key.hash()).await?.ok_or_else(no_key)?;
-        return Ok((found.key.id, found.key.project_id));
+        let found = secrets::store::by_hash(reader.conn(), &key.hash()).await?.ok_or_else(no_key)?;
+        return Ok((found.key, found.project));
     }
     let id: KeyId = id.parse().map_err(|_| no_key())?;
     let project = store::project_of(reader.conn(), id).await?.ok_or_else(no_key)?;

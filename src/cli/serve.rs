@@ -10,6 +10,7 @@ use crate::base::rng::SystemRng;
 use crate::ctx::Ctx;
 use crate::features::{projects, users};
 use crate::infra::config::{Config, LogFormat};
+use crate::infra::telemetry::logs;
 use crate::server::{self, Listeners, Stop};
 use crate::worker::Workers;
 
@@ -46,16 +47,17 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
         let db = super::open(&config).await?;
         let format = config.log.format;
         let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
+        ctx.set_access_log(logs::access(&ctx.config.log, ctx.metrics.access_dropped.clone())?);
         projects::ensure_system(&ctx).await?;
         users::manage::ensure_admin(&ctx).await?;
-        Ok::<_, Failure>((ctx, format))
+        let workers = Workers::start(&ctx).await?;
+        Ok::<_, Failure>((ctx, format, workers))
     };
-    let (ctx, format) = tokio::select! {
+    let (ctx, format, workers) = tokio::select! {
         started = start => started?,
         // Told to stop while still waiting for the database.
         _ = &mut stop => return Ok(()),
     };
-    let workers = Workers::start(&ctx);
     greet(&ctx, format, public, metrics);
 
     let hurry = async {
@@ -70,6 +72,9 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
         }
     };
     server::serve(&ctx, listeners, stop, hurry).await;
+    let log = ctx.access_log().clone();
+    // Waits for its thread. A panic there has been told already.
+    drop(tokio::task::spawn_blocking(move || log.close()).await);
     workers.stop().await;
     // A server that hangs must not keep the process.
     if tokio::time::timeout(CLOSE, ctx.db.close()).await.is_err() {

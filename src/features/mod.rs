@@ -3,12 +3,16 @@
 
 pub mod audit;
 pub mod auth;
+pub mod changes;
 pub mod events;
 pub mod health;
 pub mod idempotency;
 pub mod keys;
+pub mod leases;
+pub mod limits;
 pub mod projects;
 pub mod random;
 pub mod scopes;
 pub mod sessions;
+pub mod usage;
 pub mod users;

@@ -7,5 +7,4 @@ pub mod config;
 pub mod db;
 pub mod passwords;
 pub mod reconcile;
-pub mod sink;
 pub mod telemetry;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,7 +25,9 @@ use tower::ServiceExt as _;
 
 use crate::ctx::Ctx;
 use crate::web::problem::Problem;
-use crate::web::request::{Peer, RequestContext};
+use crate::web::request::RequestContext;
+
+use super::Service;
 
 /// The largest head that hyper reads: more than we accept, so that the refusal can be a problem.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -39,10 +42,31 @@ const PROGRESS_BYTES: u64 = 4 * 1024;
 /// How long a connection may do nothing once the server stops.
 const QUIET_WHILE_STOPPING: Duration = Duration::from_millis(500);
 
+/// What answers the requests of a listener.
+#[derive(Clone)]
+pub(super) enum Answering {
+    /// The service.
+    Public(Service),
+    /// The metrics.
+    Metrics(Router),
+}
+
+impl Answering {
+    async fn call(&self, peer: SocketAddr, request: hyper::Request<Incoming>) -> Response {
+        match self {
+            Self::Public(service) => service.call(Some(peer), request).await,
+            Self::Metrics(router) => match router.clone().oneshot(request.map(Body::new)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+        }
+    }
+}
+
 /// Serves the connections of one listener.
 pub(super) struct Acceptor {
     ctx: Ctx,
-    router: Router,
+    answering: Answering,
     slots: Arc<Semaphore>,
     open: IntGauge,
     graceful: GracefulShutdown,
@@ -51,11 +75,11 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     /// At most `connections` at once, of which `open` shows how many there are.
-    pub(super) fn new(ctx: &Ctx, router: Router, connections: usize, open: IntGauge) -> Self {
+    pub(super) fn new(ctx: &Ctx, answering: Answering, connections: usize, open: IntGauge) -> Self {
         Self {
             open,
             ctx: ctx.clone(),
-            router,
+            answering,
             slots: Arc::new(Semaphore::new(connections)),
             graceful: GracefulShutdown::new(),
             stopping: watch::Sender::new(false),
@@ -101,17 +125,16 @@ impl Acceptor {
 
         let activity = Arc::new(Activity::default());
         let stream = Metered { inner: Box::pin(stream), activity: Arc::clone(&activity) };
-        let (router, noted) = (self.router.clone(), Arc::clone(&activity));
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        let (answering, noted) = (self.answering.clone(), Arc::clone(&activity));
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let working = Working::begin(Arc::clone(&noted));
-            request.extensions_mut().insert(Peer(peer));
-            let answer = router.clone().oneshot(request.map(Body::new));
+            let answering = answering.clone();
             async move {
-                let answer = answer.await.map_err(|never: Infallible| match never {});
+                let answer = answering.call(peer, request).await;
                 // From here on the connection is busy with the answer's body.
-                let answering = Answering::begin(&working.0);
+                let sending = Sending::begin(&working.0);
                 drop(working);
-                answer.map(|answer| answer.map(|body| Answer { body, _answering: answering }))
+                Ok::<_, Infallible>(answer.map(|body| Answer { body, _sending: sending }))
             }
         });
 
@@ -168,7 +191,7 @@ struct Activity {
     /// Requests whose answer isn't known yet.
     working: AtomicUsize,
     /// Answers that aren't sent yet.
-    answering: AtomicUsize,
+    sending: AtomicUsize,
     /// Beginnings and ends of both.
     steps: AtomicU64,
     /// Bytes that were written.
@@ -181,7 +204,7 @@ impl Activity {
     async fn quiet_for(&self, idle: Duration, mut stopping: watch::Receiver<bool>) {
         loop {
             let before = self.reading();
-            let hurried = *stopping.borrow() && self.answering.load(Ordering::Relaxed) == 0;
+            let hurried = *stopping.borrow() && self.sending.load(Ordering::Relaxed) == 0;
             let patience = if hurried { QUIET_WHILE_STOPPING } else { idle };
             tokio::select! {
                 () = tokio::time::sleep(patience) => {}
@@ -223,26 +246,26 @@ impl Drop for Working {
 }
 
 /// An answer that isn't sent yet.
-struct Answering(Arc<Activity>);
+struct Sending(Arc<Activity>);
 
-impl Answering {
+impl Sending {
     fn begin(activity: &Arc<Activity>) -> Self {
-        activity.answering.fetch_add(1, Ordering::Relaxed);
+        activity.sending.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(activity))
     }
 }
 
-impl Drop for Answering {
+impl Drop for Sending {
     fn drop(&mut self) {
         self.0.step();
-        self.0.answering.fetch_sub(1, Ordering::Relaxed);
+        self.0.sending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// An answer's body, which notes its end.
 struct Answer {
     body: Body,
-    _answering: Answering,
+    _sending: Sending,
 }
 
 impl http_body::Body for Answer {

@@ -6,15 +6,16 @@
 use std::borrow::Cow;
 
 use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::base::invalid::{FieldError, Invalid};
+use crate::gate::{self, Code, Rules, Standings};
 use crate::infra::db::DbError;
 use crate::infra::passwords::PasswordError;
 
-use super::rate::RateLimited;
+use super::rate::{self, RateLimited};
 
 /// What a client is told when something went wrong.
 #[derive(Clone, Debug)]
@@ -113,6 +114,28 @@ impl Problem {
         problem.0.violated.push(limit.name.clone());
         problem.0.headers.extend(limit.headers());
         problem.with_header(RETRY_AFTER, HeaderValue::from(limit.reset_seconds.max(1)))
+    }
+
+    /// `429` of a key's windows, with how they all stand and the names of those that refuse.
+    #[must_use]
+    pub fn limited(code: Code, rules: &Rules, standings: &Standings) -> Self {
+        let word = if code == Code::QuotaExceeded { "quota_exceeded" } else { "rate_limited" };
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, word, "Rate limit exceeded. Try again later.");
+        let refusing = rules.limits.iter().zip(standings.iter()).filter(|(_, window)| window.refused);
+        problem.0.violated.extend(refusing.map(|(limit, _)| Cow::Owned(limit.name.to_string())));
+        let mut headers = HeaderMap::new();
+        rate::tell(rules, standings, &mut headers);
+        problem.0.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        problem.with_header(RETRY_AFTER, HeaderValue::from(gate::retry_after(standings)))
+    }
+
+    /// `429`: as many operations as allowed are under way.
+    #[must_use]
+    pub fn concurrency_limited(retry_after: u64) -> Self {
+        let mut problem =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "concurrency_limited", "Rate limit exceeded. Try again later.");
+        problem.0.violated.push(Cow::Borrowed("concurrency"));
+        problem.with_header(RETRY_AFTER, HeaderValue::from(retry_after.max(1)))
     }
 
     /// `503`: the same request may work in a moment.

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, IntoResponseParts, Response, ResponseParts};
 
+use crate::gate::{Rules, Standing, Standings};
 use crate::infra::address_limit::{AddressLimit, Admission};
 
 use super::problem::Problem;
@@ -60,6 +62,57 @@ impl IntoResponseParts for RateLimited {
     }
 }
 
+/// Tells how a key's windows stand. The older headers tell of the tightest alone.
+pub fn tell(rules: &Rules, standings: &Standings, headers: &mut HeaderMap) {
+    let Some(policy) = &rules.policy else { return };
+    let mut state = Vec::with_capacity(32 * standings.len());
+    for (head, window) in rules.heads.iter().zip(standings.iter()) {
+        if !state.is_empty() {
+            state.extend_from_slice(b", ");
+        }
+        state.extend_from_slice(head.header.as_bytes());
+        number(&mut state, u64::from(window.remaining));
+        state.extend_from_slice(b";t=");
+        number(&mut state, seconds(window.reset_micros));
+    }
+    headers.insert(POLICY, policy.clone());
+    // Names of limits are plain words.
+    if let Ok(state) = HeaderValue::from_maybe_shared(Bytes::from(state)) {
+        headers.insert(STATE, state);
+    }
+    if let Some(window) = tightest(standings) {
+        headers.insert(LIMIT, HeaderValue::from(window.limit));
+        headers.insert(REMAINING, HeaderValue::from(window.remaining));
+        headers.insert(RESET, HeaderValue::from(seconds(window.reset_micros)));
+    }
+}
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// Appends a number in decimal digits.
+pub fn number(text: &mut Vec<u8>, number: u64) {
+    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Whole seconds of microseconds, rounded up: a client that waits so long has waited enough.
+#[must_use]
+pub fn seconds(micros: u64) -> u64 {
+    micros.div_ceil(1_000_000)
+}
+
+/// The window that refuses for longest, or else the one of which the least is left.
+fn tightest(standings: &Standings) -> Option<&Standing> {
+    standings
+        .iter()
+        .filter(|window| window.refused)
+        .max_by_key(|window| window.reset_micros)
+        .or_else(|| standings.iter().min_by_key(|window| (window.remaining, std::cmp::Reverse(window.reset_micros))))
+}
+
 /// Whole seconds, rounded up: a client that waits so long has waited enough.
 #[must_use]
 pub fn seconds_up(span: Duration) -> u64 {
@@ -91,6 +144,22 @@ pub async fn by_address(
     request: Request,
     next: Next,
 ) -> Response {
+    match check_address(name, limit, client) {
+        Err(problem) => problem.into_response(),
+        Ok(None) => next.run(request).await,
+        Ok(Some(told)) => {
+            let response = next.run(request).await;
+            // A route's own limit says more than this one.
+            if response.headers().contains_key("ratelimit") { response } else { (told, response).into_response() }
+        }
+    }
+}
+
+/// Spends one of an address's limit; `None` where there is none.
+///
+/// # Errors
+/// `429`.
+pub fn check_address(name: &'static str, limit: &AddressLimit, client: IpAddr) -> Result<Option<RateLimited>, Problem> {
     let told = |limit: u32, remaining: u32, reset_seconds| RateLimited {
         name: Cow::Borrowed(name),
         limit: limit.into(),
@@ -99,20 +168,13 @@ pub async fn by_address(
         reset_seconds,
     };
     match limit.check(client) {
-        Admission::Unlimited => next.run(request).await,
+        Admission::Unlimited => Ok(None),
         Admission::Admitted { limit, remaining } => {
             let used = u64::from(limit.saturating_sub(remaining));
-            let reset = (used * 60).div_ceil(u64::from(limit));
-            let response = next.run(request).await;
-            // A route's own limit says more than this one.
-            if response.headers().contains_key("ratelimit") {
-                response
-            } else {
-                (told(limit, remaining, reset), response).into_response()
-            }
+            Ok(Some(told(limit, remaining, (used * 60).div_ceil(u64::from(limit)))))
         }
         Admission::Denied { limit, retry_after } => {
-            Problem::rate_limited(&told(limit, 0, seconds_up(retry_after).max(1))).into_response()
+            Err(Problem::rate_limited(&told(limit, 0, seconds_up(retry_after).max(1))))
         }
     }
 }

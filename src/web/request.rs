@@ -1,6 +1,8 @@
 //! Who sent a request, and under which id it is known: made once by the outermost layer, read by everything inside.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use ipnet::IpNet;
 
 use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, TEXT_LENGTH, UserId};
 use crate::base::rng::Rng;
 
 /// The peer of the connection, put into each request's extensions by the server.
@@ -29,10 +32,49 @@ pub struct RequestFacts {
     pub trace_id: Option<String>,
     /// The client's address: the socket's, or what a trusted proxy says.
     pub ip: IpAddr,
-    /// As sent, cut to 256 characters.
-    pub user_agent: Option<String>,
-    /// The id of whoever proved who they are; set once that is known.
-    pub caller: OnceLock<String>,
+    /// As sent; see [`RequestFacts::user_agent`].
+    user_agent: Option<HeaderValue>,
+    /// Whoever proved who they are; set once that is known.
+    pub caller: OnceLock<CallerId>,
+    /// The template of the route that was taken; set once that is known.
+    pub route: OnceLock<Cow<'static, str>>,
+}
+
+/// Whoever proved who they are, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerId {
+    /// A person.
+    User(UserId),
+    /// A key.
+    Key(KeyId),
+}
+
+impl CallerId {
+    /// As text, without allocation.
+    pub fn text(self, buffer: &mut [u8; TEXT_LENGTH]) -> &str {
+        match self {
+            Self::User(id) => id.text(buffer),
+            Self::Key(id) => id.text(buffer),
+        }
+    }
+}
+
+impl fmt::Display for CallerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => id.fmt(f),
+            Self::Key(id) => id.fmt(f),
+        }
+    }
+}
+
+impl RequestFacts {
+    /// What the client calls itself, cut to 256 characters and without control characters.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<String> {
+        let value = self.user_agent.as_ref()?;
+        Some(String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(256).collect())
+    }
 }
 
 impl std::ops::Deref for RequestContext {
@@ -52,10 +94,9 @@ impl RequestContext {
             id: headers.get("x-request-id").and_then(accepted_id).unwrap_or_else(|| new_id(now, rng)),
             trace_id: headers.get("traceparent").and_then(trace_id),
             ip: client_address(peer, headers, trusted),
-            user_agent: headers.get(header::USER_AGENT).map(|value| {
-                String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(256).collect()
-            }),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
             caller: OnceLock::new(),
+            route: OnceLock::new(),
         }))
     }
 
@@ -110,7 +151,8 @@ fn trace_id(value: &HeaderValue) -> Option<String> {
 
 /// The socket's peer, unless it is a trusted proxy; then the right-most entry of `X-Forwarded-For` that isn't one. What
 /// stands left of that entry is the client's own word.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+#[must_use]
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut nearest = peer;
     if trusted.is_empty() || !is_trusted(&peer) {

@@ -92,7 +92,7 @@ fn expand(base: &[String], tail: &str, found: &mut BTreeSet<Vec<String>>) {
     found.insert(path);
 }
 
-const LAYERS: [&str; 5] = ["base", "infra", "ctx", "web", "features"];
+const LAYERS: [&str; 6] = ["base", "infra", "gate", "ctx", "web", "features"];
 
 fn layer(path: &str) -> usize {
     let first = path.split('/').next().unwrap().trim_end_matches(".rs");

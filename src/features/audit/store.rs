@@ -32,7 +32,7 @@ pub(super) async fn insert(tx: &mut Tx, id: AuditId, entry: &Entry<'_>) -> Resul
         .bind(entry.outcome.word())
         .bind(&origin.id)
         .bind(origin.ip.to_string())
-        .bind(origin.user_agent.as_deref())
+        .bind(origin.user_agent())
         .bind(entry.changes.as_ref().map(Json))
         .execute(c)
         .await

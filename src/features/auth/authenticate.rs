@@ -1,34 +1,60 @@
 //! Finds out who calls, from the request's headers alone: a key in a URL is never looked at.
 
-use axum::http::{HeaderMap, header};
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
-use crate::features::keys::{self, KeyState, format::PresentedKey};
-use crate::features::sessions;
-use crate::infra::sink::LastUse;
+use crate::features::keys::{self, format::PresentedKey};
+use crate::features::scopes::Scopes;
+use crate::features::{projects, sessions};
+use crate::gate::people::LoggedIn;
+use crate::gate::{self, Client, Code, Entry, Found, Moment, Question};
 use crate::web::problem::Problem;
 
 use super::{Caller, Machine, Person};
 
 /// What the headers hold.
-enum Credential {
+pub(super) enum Credential {
+    /// After `Authorization: Bearer`.
     Bearer(Secret),
+    /// After `X-API-Key`.
     ApiKey(Secret),
 }
 
 /// The caller.
 ///
 /// # Errors
-/// `401` for no or no good credentials or two of them, `503` if the storage is gone.
-pub(super) async fn caller(ctx: &Ctx, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// `401` for no or no good credentials or two of them, `403` for a key that may not be used from here or now, `503` if the
+/// storage is gone.
+pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>) -> Result<Caller, Problem> {
     match credential(headers)? {
         Credential::Bearer(token) if sessions::token::is_token(token.expose()) => person(ctx, &token).await,
-        Credential::Bearer(key) | Credential::ApiKey(key) => machine(ctx, &key).await,
+        Credential::Bearer(key) | Credential::ApiKey(key) => {
+            let now = ctx.moment();
+            let entry = machine(ctx, &key, now).await?;
+            permitted(ctx, &entry, client, &Scopes::default(), now)?;
+            Ok(Caller::Machine(Machine(entry)))
+        }
     }
 }
 
-fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
+/// The key in the headers, if they hold one and nothing else.
+///
+/// # Errors
+/// `401` for one that isn't good, or for two credentials; `503` if the storage is gone.
+pub(super) async fn key(ctx: &Ctx, headers: &HeaderMap) -> Result<Option<Arc<Entry>>, Problem> {
+    if !headers.contains_key("x-api-key") && !headers.contains_key(header::AUTHORIZATION) {
+        return Ok(None);
+    }
+    match credential(headers)? {
+        Credential::Bearer(token) if sessions::token::is_token(token.expose()) => Ok(None),
+        Credential::Bearer(key) | Credential::ApiKey(key) => machine(ctx, &key, ctx.moment()).await.map(Some),
+    }
+}
+
+pub(super) fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     let ambiguous =
         || Problem::unauthorized("ambiguous_credentials", "Send one credential: Authorization or X-API-Key.");
     let mut keys = headers.get_all("x-api-key").iter();
@@ -45,10 +71,7 @@ fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
             token.map(|(_, token)| Credential::Bearer(Secret::new(token.trim().to_owned())))
         }
         (None, None) => {
-            return Err(Problem::unauthorized(
-                "unauthenticated",
-                "Log in and send Authorization: Bearer <token>, or send X-API-Key: <key>.",
-            ));
+            return Err(missing());
         }
     };
     if keys.next().is_some() || bearers.next().is_some() {
@@ -57,35 +80,85 @@ fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
     found.ok_or_else(refused)
 }
 
+/// No credentials at all.
+pub(super) fn missing() -> Problem {
+    Problem::unauthorized("unauthenticated", "Log in and send Authorization: Bearer <token>, or send X-API-Key: <key>.")
+}
+
 fn refused() -> Problem {
     Problem::unauthorized("invalid_credentials", "The token or key isn't valid, or not any more.")
 }
 
 async fn person(ctx: &Ctx, token: &Secret) -> Result<Caller, Problem> {
     let hash = sessions::token::hash(token.expose());
-    let session = sessions::store::live(ctx.db.reader().await?.conn(), &hash, ctx.now()).await?.ok_or_else(refused)?;
-    Ok(Caller::Person(Person {
-        user: session.user_id,
-        username: session.username,
-        is_admin: session.is_admin,
-        token_hash: hash,
-    }))
+    let now = ctx.now();
+    let known = if ctx.gate.is_trusted(ctx.steady()) { ctx.gate.people.get(&hash, now) } else { None };
+    let logged_in = match known {
+        Some(known) => known,
+        None => {
+            let epoch = ctx.gate.epoch().now();
+            let mut reader = ctx.db.reader().await?;
+            let session = sessions::store::live(reader.conn(), &hash, now).await?.ok_or_else(refused)?;
+            let roles = projects::store::roles(reader.conn(), session.user_id).await?;
+            let logged_in = Arc::new(LoggedIn {
+                user: session.user_id,
+                username: session.username,
+                is_admin: session.is_admin,
+                expires_at: session.expires_at,
+                roles: roles.into_iter().map(|(project, role)| (project, role.word().to_owned())).collect(),
+            });
+            ctx.gate.people.insert(hash.clone(), epoch, Arc::clone(&logged_in));
+            logged_in
+        }
+    };
+    Ok(Caller::Person(Person { logged_in, token_hash: hash }))
 }
 
-async fn machine(ctx: &Ctx, key: &Secret) -> Result<Caller, Problem> {
-    let presented = PresentedKey::parse(key.expose()).map_err(|_| refused())?;
-    let found = keys::store::by_hash(ctx.db.reader().await?.conn(), &presented.hash()).await?.ok_or_else(refused)?;
-    let now = ctx.now();
-    if keys::rules::state(&found.key, found.secret_expires_at, now) != KeyState::Active {
-        return Err(refused());
+/// A key that is good; where it may be used from isn't asked yet.
+async fn machine(ctx: &Ctx, key: &Secret, now: Moment) -> Result<Arc<Entry>, Problem> {
+    let digest = PresentedKey::parse(key.expose()).map_err(|_| refused())?.hash();
+    let entry = match ctx.gate.cached(&digest, now.steady) {
+        Some(entry) => entry,
+        None => match keys::secrets::find(ctx, &digest).await? {
+            Found::Entry(entry) => entry,
+            Found::Unknown => return Err(refused()),
+        },
+    };
+    match gate::state(&entry, now.wall) {
+        None => Ok(entry),
+        Some(code) => {
+            keys::verify::count(ctx, &entry, code, now, false);
+            Err(refused())
+        }
     }
-    ctx.usage.record(LastUse { key: found.key.id, secret: found.secret_id, at: now });
-    Ok(Caller::Machine(Machine {
-        key: found.key.id,
-        name: found.key.name,
-        project: found.key.project_id,
-        is_system: found.project_kind == "system",
-        scopes: found.key.scopes,
-        user: found.key.user_id,
-    }))
+}
+
+/// Whether a good key may be used by this client, now; notes the use.
+pub(super) fn permitted(
+    ctx: &Ctx,
+    entry: &Arc<Entry>,
+    client: Client<'_>,
+    scopes: &Scopes,
+    now: Moment,
+) -> Result<(), Problem> {
+    let question = Question { scopes, cost: 1, client };
+    if let Some(code) = gate::refusal(entry, &question, now.wall) {
+        keys::verify::count(ctx, entry, code, now, false);
+        return Err(refusal(code));
+    }
+    if entry.state.called(entry.secret, now.wall) {
+        ctx.gate.write_later(&entry.state);
+    }
+    Ok(())
+}
+
+/// The problem of a good key that may not do this.
+pub(super) fn refusal(code: Code) -> Problem {
+    let (word, detail) = match code {
+        Code::IpNotAllowed => ("ip_not_allowed", "The key may not be used from this address."),
+        Code::OutsideSchedule => ("outside_schedule", "The key may not be used at this time."),
+        Code::InsufficientScope => ("insufficient_scope", "The key may not be used for this."),
+        _ => return refused(),
+    };
+    Problem::new(StatusCode::FORBIDDEN, word, detail)
 }

@@ -1,6 +1,7 @@
 //! Permission as an argument: the only ways for a handler to learn of a project or a key.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
@@ -10,13 +11,15 @@ use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
 use crate::features::audit::By;
 use crate::features::{keys, projects};
+use crate::gate::Client;
 use crate::web::extract::Path;
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
+use super::layers::ApiKey;
 use super::{Access, Caller, Machine, Permission, Person, Reach, authenticate};
 
-fn forbidden() -> Problem {
+pub(crate) fn forbidden() -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "The caller isn't allowed to do this.")
 }
 
@@ -25,11 +28,19 @@ pub(crate) fn key_not_found() -> Problem {
     Problem::not_found("key_not_found", "There is no such key.")
 }
 
+fn own_client<'a>(origin: &RequestContext, parts: &'a Parts) -> Client<'a> {
+    Client { ip: Some(origin.ip), method: Some(parts.method.as_str()), path: Some(parts.uri.path()) }
+}
+
 async fn authenticated(parts: &mut Parts, ctx: &Ctx) -> Result<(Caller, By), Problem> {
-    let caller = authenticate::caller(ctx, &parts.headers).await?;
     let Ok(origin) = RequestContext::from_request_parts(parts, ctx).await;
+    let caller = match parts.extensions.get::<ApiKey>() {
+        // Judged already, by the layer.
+        Some(ApiKey(entry)) => Caller::Machine(Machine(Arc::clone(entry))),
+        None => authenticate::caller(ctx, &parts.headers, own_client(&origin, parts)).await?,
+    };
     // Set once a request: a second time would be the same caller.
-    let _ = origin.caller.set(caller.id());
+    let _ = origin.caller.set(caller.name());
     let by = caller.by(&origin);
     Ok((caller, by))
 }
@@ -184,8 +195,8 @@ impl<P: Permission> FromRequestParts<Ctx> for Anywhere<P> {
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         let (caller, by) = authenticated(parts, ctx).await?;
-        let reach = caller.reach(ctx, P::SCOPE).await?;
-        if reach == Reach::Projects(Vec::new()) {
+        let reach = caller.reach(P::SCOPE);
+        if reach.is_empty() {
             return Err(forbidden());
         }
         Ok(Self { caller, by, reach, permission: PhantomData })

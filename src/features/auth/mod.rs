@@ -3,21 +3,28 @@
 //! `permission` names what can be allowed; `authenticate` finds out who calls; `extract` are the extractors that a handler
 //! must name to get at a project or a key, so that one that forgets to ask for permission doesn't compile.
 
-mod authenticate;
+pub mod authenticate;
 mod extract;
+pub mod layers;
 pub mod permission;
 
+pub(crate) use extract::forbidden;
 pub use extract::{Anywhere, AtHome, InProject, KeyCaller, OnKey, PersonCaller};
 pub use permission::{Permission, Role};
 
-use crate::base::id::{KeyId, ProjectId, UserId};
+use std::sync::Arc;
+
+use crate::base::id::{ProjectId, UserId};
 use crate::ctx::Ctx;
+use crate::gate::Entry;
+use crate::gate::people::LoggedIn;
 use crate::infra::db::DbError;
-use crate::web::request::RequestContext;
+use crate::web::request::{CallerId, RequestContext};
 
 use super::audit::{Actor, By};
 use super::projects;
-use super::scopes::{Scope, Scopes};
+use super::scopes::Scope;
+use super::scopes::Scopes;
 
 /// Whoever proved who they are.
 #[derive(Clone, Debug)]
@@ -31,31 +38,30 @@ pub enum Caller {
 /// A person who is logged in.
 #[derive(Clone, Debug)]
 pub struct Person {
-    /// Who.
-    pub user: UserId,
-    /// Their name.
-    pub username: String,
-    /// Whether they may act in every project.
-    pub is_admin: bool,
+    /// Who, as read a moment ago: good for what they are called and where to look, not for what they may change.
+    pub logged_in: Arc<LoggedIn>,
     /// The hash of the token that they showed.
     pub token_hash: Vec<u8>,
 }
 
+impl std::ops::Deref for Person {
+    type Target = LoggedIn;
+
+    fn deref(&self) -> &LoggedIn {
+        &self.logged_in
+    }
+}
+
 /// A key that acts.
 #[derive(Clone, Debug)]
-pub struct Machine {
-    /// Which.
-    pub key: KeyId,
-    /// Its name.
-    pub name: String,
-    /// Where it acts.
-    pub project: ProjectId,
-    /// Whether that is the system project, from which it acts everywhere.
-    pub is_system: bool,
-    /// What it may do.
-    pub scopes: Scopes,
-    /// The person who answers for it.
-    pub user: Option<UserId>,
+pub struct Machine(pub Arc<Entry>);
+
+impl std::ops::Deref for Machine {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.0
+    }
 }
 
 /// What a permission amounts to in one project.
@@ -72,18 +78,34 @@ pub enum Access {
 /// The projects in which a caller holds a permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
+    /// None.
+    Nowhere,
     /// Every one.
     Everywhere,
+    /// This one.
+    Project(ProjectId),
     /// These.
     Projects(Vec<ProjectId>),
 }
 
 impl Reach {
+    /// Whether it is none at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Nowhere => true,
+            Self::Projects(projects) => projects.is_empty(),
+            Self::Everywhere | Self::Project(_) => false,
+        }
+    }
+
     /// Whether a project is among them.
     #[must_use]
     pub fn contains(&self, project: ProjectId) -> bool {
         match self {
+            Self::Nowhere => false,
             Self::Everywhere => true,
+            Self::Project(own) => *own == project,
             Self::Projects(projects) => projects.contains(&project),
         }
     }
@@ -95,9 +117,18 @@ impl Caller {
     pub fn by(&self, origin: &RequestContext) -> By {
         let actor = match self {
             Self::Person(person) => Actor::User(person.user, person.username.clone()),
-            Self::Machine(machine) => Actor::Key(machine.key, machine.name.clone()),
+            Self::Machine(machine) => Actor::Key(machine.key, machine.name()),
         };
         By { actor, origin: origin.clone() }
+    }
+
+    /// Who, for the log.
+    #[must_use]
+    pub fn name(&self) -> CallerId {
+        match self {
+            Self::Person(person) => CallerId::User(person.user),
+            Self::Machine(machine) => CallerId::Key(machine.key),
+        }
     }
 
     /// The id of the person or the key.
@@ -130,7 +161,7 @@ impl Caller {
             Self::Machine(machine) => {
                 let visible = machine.project == project
                     || (machine.is_system && projects::store::exists(ctx.db.reader().await?.conn(), project).await?);
-                Ok(if visible { granted(machine.scopes.cover(scope)) } else { Access::Hidden })
+                Ok(if visible { granted(machine.covers(scope)) } else { Access::Hidden })
             }
             Self::Person(person) => {
                 let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?;
@@ -144,22 +175,20 @@ impl Caller {
     }
 
     /// Where `scope` is held at all.
-    ///
-    /// # Errors
-    /// The storage.
-    pub async fn reach(&self, ctx: &Ctx, scope: &str) -> Result<Reach, DbError> {
+    #[must_use]
+    pub fn reach(&self, scope: &str) -> Reach {
         match self {
-            Self::Machine(machine) => Ok(match machine.scopes.cover(scope) {
-                false => Reach::Projects(Vec::new()),
+            Self::Machine(machine) => match machine.covers(scope) {
+                false => Reach::Nowhere,
                 true if machine.is_system => Reach::Everywhere,
-                true => Reach::Projects(vec![machine.project]),
-            }),
-            Self::Person(person) if person.is_admin => Ok(Reach::Everywhere),
+                true => Reach::Project(machine.project),
+            },
+            Self::Person(person) if person.is_admin => Reach::Everywhere,
             Self::Person(person) => {
-                let roles = projects::store::roles(ctx.db.reader().await?.conn(), person.user).await?;
-                Ok(Reach::Projects(
-                    roles.into_iter().filter(|(_, role)| role.grants(scope)).map(|(project, _)| project).collect(),
-                ))
+                let grants = |role: &str| Role::from_word(role).is_some_and(|role| role.grants(scope));
+                Reach::Projects(
+                    person.roles.iter().filter(|(_, role)| grants(role)).map(|(project, _)| *project).collect(),
+                )
             }
         }
     }
@@ -170,7 +199,7 @@ impl Caller {
     /// The storage.
     pub async fn grants(&self, ctx: &Ctx, project: ProjectId) -> Result<Grants, DbError> {
         match self {
-            Self::Machine(machine) => Ok(Grants::Held(machine.scopes.clone())),
+            Self::Machine(machine) => Ok(Grants::Held(machine.scopes())),
             Self::Person(person) if person.is_admin => Ok(Grants::Everything),
             Self::Person(person) => {
                 let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?.flatten();

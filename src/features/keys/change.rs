@@ -11,8 +11,11 @@ use crate::base::invalid::Invalid;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::auth::Grants;
+use crate::features::changes::{self, Change, Marking};
 use crate::features::events::{self, Event};
 use crate::features::scopes::{Scope, Scopes};
+use crate::gate::Limits;
+use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
 use crate::infra::db::{DbError, Tx};
 
 use super::rules::RevocationReason;
@@ -64,6 +67,18 @@ pub struct Patch {
     pub metadata: Option<Metadata>,
     /// Another end.
     pub expires_at: Option<Option<Timestamp>>,
+    /// Other limits.
+    pub limits: Option<Option<Limits>>,
+    /// Another cap on simultaneous operations.
+    pub concurrency: Option<Option<u32>>,
+    /// Other networks.
+    pub ip_allow: Option<Option<Networks>>,
+    /// Other times.
+    pub schedule: Option<Option<Schedule>>,
+    /// Other methods.
+    pub method_allow: Option<Option<Methods>>,
+    /// Other paths.
+    pub path_allow: Option<Option<Paths>>,
 }
 
 /// Changes settings.
@@ -84,7 +99,14 @@ pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants)
         if key.revoked_at.is_some() {
             return Err(ChangeError::Revoked);
         }
-        let Patch { name, description, owner, scopes, metadata, expires_at } = patch;
+        let Patch { name, description, owner, scopes, metadata, expires_at, .. } = patch;
+        let set = &mut key.settings;
+        replace(&mut set.limits, patch.limits);
+        replace(&mut set.concurrency, patch.concurrency);
+        replace(&mut set.ip_allow, patch.ip_allow);
+        replace(&mut set.schedule, patch.schedule);
+        replace(&mut set.method_allow, patch.method_allow);
+        replace(&mut set.path_allow, patch.path_allow);
         // Compared with what the key holds under the lock: a scope that somebody takes away at this moment is a new one.
         let is_new = |scope: &&Scope| !key.scopes.iter().any(|held| held == *scope);
         if scopes.as_ref().is_some_and(|wanted| !wanted.iter().filter(is_new).all(|scope| grants.allow(scope))) {
@@ -111,6 +133,13 @@ pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants)
         Ok(())
     })
     .await
+}
+
+#[expect(clippy::option_option, reason = "a merge patch tells an absent field from null (RFC 7396)")]
+fn replace<T>(value: &mut Option<T>, patch: Option<Option<T>>) {
+    if let Some(new) = patch {
+        *value = new;
+    }
 }
 
 /// Takes a key back for good. A second time changes nothing, the first reason included.
@@ -175,6 +204,7 @@ pub async fn delete(ctx: &Ctx, target: Target<'_>) -> Result<(), ChangeError> {
     store::delete(&mut tx, target.key, target.project).await?;
     let before = json!(KeyView::at(key, now));
     note(&mut tx, ctx, target, now, ("key.delete", "key.deleted"), json!({ "before": before.clone() }), before).await?;
+    let _marking = Marking::new(ctx, Change::Key(target.key));
     Ok(tx.commit().await?)
 }
 
@@ -198,7 +228,9 @@ async fn apply(
     let view = KeyView::at(key, now);
     let after = json!(view);
     note(&mut tx, ctx, target, now, (action, event), difference(&before, &after), after).await?;
+    let marking = Marking::new(ctx, Change::Key(target.key));
     tx.commit().await?;
+    drop(marking);
     Ok(view)
 }
 
@@ -222,6 +254,7 @@ async fn note(
         changes: Some(changes),
     };
     audit::append(tx, ctx, entry).await?;
+    changes::append(tx, ctx, Change::Key(target.key), now).await?;
     let event = Event { at: now, project: target.project, kind: event, resource_id: target.key.to_string(), data };
     events::append(tx, ctx, event).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use crate::base::clock::Timestamp;
@@ -13,15 +13,18 @@ use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::auth::Grants;
+use crate::features::changes::{self, Change};
 use crate::features::events::{self, Event};
 use crate::features::idempotency::{self, Claimed};
 use crate::features::projects;
 use crate::features::scopes::Scopes;
+use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
+use crate::gate::{self, Limits, Settings};
 use crate::infra::db::DbError;
 use crate::web::rate::{RateLimited, seconds_up};
 
 use super::format::NewSecret;
-use super::{Key, KeyView, Metadata, rules, store};
+use super::{Key, KeyView, Metadata, rules, secrets, store};
 
 /// The window of the limit on keys that one person makes.
 pub const DAY: Duration = Duration::from_hours(24);
@@ -70,6 +73,41 @@ pub struct NewKey {
         example = "customer-42"
     )]
     pub owner: Option<String>,
+    /// Its limits, in place of its project's of the same names. The server's default holds only where neither names any.
+    #[serde(default)]
+    pub limits: Option<Limits>,
+    /// Simultaneous operations; 0 is off.
+    #[serde(default, deserialize_with = "concurrency")]
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    pub concurrency: Option<u32>,
+    /// Networks from which it may be used. An empty list means nobody.
+    #[serde(default)]
+    pub ip_allow: Option<Networks>,
+    /// When it may be used. An empty list means never.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+    /// Methods for which it may be used. An empty list means none.
+    #[serde(default)]
+    pub method_allow: Option<Methods>,
+    /// Paths for which it may be used. An empty list means none.
+    #[serde(default)]
+    pub path_allow: Option<Paths>,
+}
+
+/// A cap on simultaneous operations.
+///
+/// # Errors
+/// Anything but a whole number from 0 to 1,000,000, or `null`.
+pub fn concurrency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    struct Cap(u32);
+
+    impl<'de> Deserialize<'de> for Cap {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            gate::whole(deserializer, 0, gate::MAX_CONCURRENCY).map(Self)
+        }
+    }
+
+    Ok(Option::<Cap>::deserialize(deserializer)?.map(|Cap(cap)| cap))
 }
 
 /// For whom and how a key is made.
@@ -163,7 +201,8 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
         }
         _ => None,
     };
-    store::insert(&mut tx, &key, SecretId::generate(now, &*ctx.rng), &secret).await?;
+    store::insert(&mut tx, &key).await?;
+    secrets::store::insert(&mut tx, SecretId::generate(now, &*ctx.rng), id, &secret, now).await?;
     let view = json!(KeyView::at(key.clone(), now));
     let entry = Entry {
         by: making.by,
@@ -179,6 +218,9 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     let event =
         Event { at: now, project: making.project, kind: "key.created", resource_id: id.to_string(), data: view };
     events::append(&mut tx, ctx, event).await?;
+    changes::append(&mut tx, ctx, Change::Key(id), now).await?;
+    // Before the commit: who knows a digest too many asks the storage once too often; one too few would hide the key.
+    ctx.gate.made(&secret.hash);
     tx.commit().await?;
     Ok(Created { key, secret: secret.secret, limit })
 }
@@ -233,6 +275,14 @@ fn check(id: KeyId, making: &Making<'_>, new: NewKey, now: Timestamp) -> Result<
         prefix: String::new(),
         first_four: String::new(),
         last_four: String::new(),
+        settings: Settings {
+            limits: new.limits,
+            concurrency: new.concurrency,
+            ip_allow: new.ip_allow,
+            schedule: new.schedule,
+            method_allow: new.method_allow,
+            path_allow: new.path_allow,
+        },
     })
 }
 

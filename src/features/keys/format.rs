@@ -51,8 +51,8 @@ impl<'a> PresentedKey<'a> {
 
     /// What the storage knows the key by.
     #[must_use]
-    pub fn hash(&self) -> Vec<u8> {
-        Sha256::digest(self.text).to_vec()
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.text).into()
     }
 }
 
@@ -62,7 +62,7 @@ pub struct NewSecret {
     /// Shown this once, and never kept.
     pub secret: Secret,
     /// SHA-256 of the whole key.
-    pub hash: Vec<u8>,
+    pub hash: [u8; 32],
     /// What it begins with.
     pub prefix: String,
     /// The first four characters after the prefix.
@@ -86,7 +86,7 @@ impl NewSecret {
         let body = URL_SAFE_NO_PAD.encode([&random[..], &sum].concat());
         let (first_four, last_four) = (body[..4].to_owned(), body[BODY - 4..].to_owned());
         let text = head + &body;
-        let hash = Sha256::digest(&text).to_vec();
+        let hash = Sha256::digest(&text).into();
         Self { secret: Secret::new(text), hash, prefix: prefix.to_owned(), first_four, last_four }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
         // Made by another implementation (Python's zlib.crc32 and base64), so that the format can't drift.
         let key = NewSecret::from_random("sk", &std::array::from_fn(|i| u8::try_from(i).unwrap()));
         assert_eq!(key.secret.expose(), "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg");
-        assert_eq!(hex::encode(&key.hash), hex::encode(Sha256::digest(key.secret.expose())));
+        assert_eq!(hex::encode(key.hash), hex::encode(Sha256::digest(key.secret.expose())));
         assert_eq!((key.first_four.as_str(), key.last_four.as_str()), ("AAEC", "_cIg"));
     }
 
@@ -119,7 +119,7 @@ mod tests {
             let key = NewSecret::from_random(&prefix, &random);
             let text = key.secret.expose();
             prop_assert_eq!(text.len(), prefix.len() + 1 + BODY);
-            prop_assert_eq!(PresentedKey::parse(text).map(|k| k.hash()).ok(), Some(key.hash.clone()));
+            prop_assert_eq!(PresentedKey::parse(text).map(|k| k.hash()).ok(), Some(key.hash));
         }
 
         /// A CRC-32 finds every error within 32 bits: no single wrong character passes.

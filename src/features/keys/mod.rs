@@ -4,9 +4,9 @@ pub mod change;
 pub mod create;
 pub mod format;
 pub mod http;
-pub mod last_use;
 pub mod list;
 pub mod rules;
+pub mod secrets;
 pub mod store;
 pub mod verify;
 
@@ -17,6 +17,9 @@ use serde_json::Value;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId, UserId};
+
+use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
+use crate::gate::{Limits, Settings};
 
 use super::scopes::Scopes;
 
@@ -68,6 +71,8 @@ pub struct Key {
     pub first_four: String,
     /// The last four characters.
     pub last_four: String,
+    /// Its limits and restrictions.
+    pub settings: Settings,
 }
 
 /// A key, as its project sees it.
@@ -77,7 +82,9 @@ pub struct Key {
     "description": null, "prefix": "sk", "display": "sk_AAEC…_cIg", "status": "active", "scopes": ["orders:read"],
     "metadata": {"team": "billing"}, "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
     "created_at": "2026-11-20T12:00:00Z", "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z",
-    "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null
+    "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
+    "limits": [{"name": "minute", "limit": 60, "window": "1m"}], "concurrency": null, "ip_allow": ["192.0.2.0/24"],
+    "schedule": null, "method_allow": null, "path_allow": null
 }))]
 pub struct KeyView {
     /// Names it for good.
@@ -129,6 +136,18 @@ pub struct KeyView {
     pub revoked_reason: Option<String>,
     /// Why, in somebody's words.
     pub revoked_note: Option<String>,
+    /// Its own limits.
+    pub limits: Option<Limits>,
+    /// Its own cap on simultaneous operations; 0 is off.
+    pub concurrency: Option<u32>,
+    /// From where it may be used.
+    pub ip_allow: Option<Networks>,
+    /// When it may be used.
+    pub schedule: Option<Schedule>,
+    /// For which methods it may be used.
+    pub method_allow: Option<Methods>,
+    /// For which paths it may be used.
+    pub path_allow: Option<Paths>,
 }
 
 impl KeyView {
@@ -155,6 +174,12 @@ impl KeyView {
             revoked_at: key.revoked_at,
             revoked_reason: key.revoked_reason,
             revoked_note: key.revoked_note,
+            limits: key.settings.limits,
+            concurrency: key.settings.concurrency,
+            ip_allow: key.settings.ip_allow,
+            schedule: key.settings.schedule,
+            method_allow: key.settings.method_allow,
+            path_allow: key.settings.path_allow,
         }
     }
 }

@@ -52,60 +52,6 @@ pub fn state(key: &Key, secret_expires_at: Option<Timestamp>, now: Timestamp) ->
     }
 }
 
-/// What a verification says; in the order in which it is decided. Those for limits and restrictions come with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = VerifyCode)]
-pub enum Code {
-    /// Not a key at all.
-    Malformed,
-    /// No such key, or none of a project that the caller may ask about.
-    NotFound,
-    /// Taken back for good.
-    Revoked,
-    /// Switched off.
-    Disabled,
-    /// Its time is over.
-    Expired,
-    /// It doesn't hold every scope that was asked for.
-    InsufficientScope,
-    /// Go on.
-    Valid,
-}
-
-impl Code {
-    /// As on the wire.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Malformed => "MALFORMED",
-            Self::NotFound => "NOT_FOUND",
-            Self::Revoked => "REVOKED",
-            Self::Disabled => "DISABLED",
-            Self::Expired => "EXPIRED",
-            Self::InsufficientScope => "INSUFFICIENT_SCOPE",
-            Self::Valid => "VALID",
-        }
-    }
-}
-
-/// Whether a key may do something now.
-#[must_use]
-pub fn decide(key: &Key, secret_expires_at: Option<Timestamp>, wanted: &Scopes, now: Timestamp) -> Code {
-    match state(key, secret_expires_at, now) {
-        KeyState::Revoked => Code::Revoked,
-        KeyState::Disabled => Code::Disabled,
-        KeyState::Expired => Code::Expired,
-        KeyState::Active | KeyState::Rotating => {
-            if wanted.iter().all(|scope| key.scopes.cover(scope.as_str())) {
-                Code::Valid
-            } else {
-                Code::InsufficientScope
-            }
-        }
-    }
-}
-
 /// Why a key was revoked (the reasons of RFC 5280, section 5.3.1, that apply to keys).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -258,16 +204,6 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_all_needed() {
-        let scopes = |list: &[&str]| Scopes::new(list.iter().map(|s| s.parse().unwrap()));
-        let key = Key { scopes: scopes(&["orders:*", "users:read"]), ..key() };
-        let ask = |list: &[&str]| decide(&key, None, &scopes(list), Timestamp::EPOCH);
-        assert_eq!(ask(&[]), Code::Valid);
-        assert_eq!(ask(&["orders:read", "users:read"]), Code::Valid);
-        assert_eq!(ask(&["orders:read", "users:write"]), Code::InsufficientScope);
-    }
-
-    #[test]
     fn expiries_are_in_the_future() {
         let now = Timestamp::EPOCH.saturating_add(std::time::Duration::from_secs(10));
         let span = |s| Some(Seconds::new(s).unwrap());
@@ -314,6 +250,7 @@ mod tests {
             prefix: "sk".to_owned(),
             first_four: String::new(),
             last_four: String::new(),
+            settings: crate::gate::Settings::default(),
         }
     }
 }

@@ -1,24 +1,22 @@
-//! All SQL for `api_keys`, `key_secrets` and `key_creations`.
+//! All SQL for `api_keys` and `key_creations`.
 
-use serde_json::json;
 use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
-use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
+use crate::base::id::{KeyId, ProjectId, UserId};
 use crate::base::page::{Cursor, Limit};
 use crate::features::scopes::Scopes;
+use crate::gate::Settings;
 use crate::infra::db::{Conn, DbError, Sql, Tx};
-use crate::infra::sink::LastUse;
 use crate::{on, sql};
 
-use super::format::NewSecret;
 use super::{Key, KeyState, Metadata};
 
 macro_rules! key_columns {
     () => {
         "k.id, k.project_id, k.user_id, k.created_by, k.name, k.description, k.owner, k.scopes, k.metadata,
          k.disabled_at, k.revoked_at, k.revoked_reason, k.revoked_note, k.expires_at, k.last_used_at, k.created_at,
-         k.updated_at, s.prefix, s.first_four, s.last_four"
+         k.updated_at, k.settings, s.prefix, s.first_four, s.last_four"
     };
 }
 
@@ -53,22 +51,13 @@ macro_rules! list {
 sql! {
     INSERT = Sql::same(
         "INSERT INTO api_keys (id, project_id, user_id, created_by, name, name_folded, description, owner, scopes,
-             metadata, expires_at, generation, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $12)",
-    );
-    INSERT_SECRET = Sql::same(
-        "INSERT INTO key_secrets (id, key_id, generation, hash, prefix, first_four, last_four, created_at)
-         VALUES ($1, $2, 1, $3, $4, $5, $6, $7)",
+             metadata, expires_at, generation, created_at, updated_at, settings)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, $12, $12, $13)",
     );
     FIND = Sql::same(concat!(
         "SELECT ", key_columns!(),
         " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
          WHERE k.id = $1 AND k.project_id = $2",
-    ));
-    BY_HASH = Sql::same(concat!(
-        "SELECT ", key_columns!(), ", s.id AS secret_id, s.expires_at AS secret_expires_at, p.kind AS project_kind
-         FROM key_secrets s JOIN api_keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
-         WHERE s.hash = $1",
     ));
     LIST = Sql::pick(
         list!("k.project_id = $1", "timestamptz", "jsonb_exists(k.scopes, $10)"),
@@ -79,13 +68,17 @@ sql! {
         list!("CAST($1 AS text) IS NULL", "timestamptz", "jsonb_exists(k.scopes, $10)"),
         list!("CAST($1 AS text) IS NULL", "integer", "EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
     );
+    SETTINGS = Sql::same(
+        "SELECT k.settings, p.settings FROM api_keys k JOIN projects p ON p.id = k.project_id
+         WHERE k.id = $1 AND k.project_id = $2",
+    );
     PROJECT_OF = Sql::same("SELECT project_id FROM api_keys WHERE id = $1");
     /// Holds the row until the transaction ends.
     LOCK = Sql::same("UPDATE api_keys SET updated_at = updated_at WHERE id = $1 AND project_id = $2");
     SAVE = Sql::same(
         "UPDATE api_keys SET name = $3, name_folded = $4, description = $5, owner = $6, scopes = $7, metadata = $8,
              expires_at = $9, disabled_at = $10, revoked_at = $11, revoked_reason = $12, revoked_note = $13,
-             updated_at = $14
+             updated_at = $14, settings = $15
          WHERE id = $1 AND project_id = $2",
     );
     DELETE = Sql::same("DELETE FROM api_keys WHERE id = $1 AND project_id = $2");
@@ -99,21 +92,6 @@ sql! {
     COUNT_CREATIONS = Sql::same("SELECT count(*) FROM key_creations WHERE user_id = $1 AND created_at > $2");
     ADD_CREATION = Sql::same("INSERT INTO key_creations (user_id, key_id, created_at) VALUES ($1, $2, $3)");
     PRUNE_CREATIONS = Sql::same("DELETE FROM key_creations WHERE created_at < $1");
-    USED_KEYS = Sql::pick(
-        "UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, u.at)
-         FROM (SELECT key, max(at) AS at FROM jsonb_to_recordset($1) AS r(key text, at timestamptz) GROUP BY key) u
-         WHERE k.id = u.key",
-        "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, u.at), u.at)
-         FROM (SELECT e.value ->> 'key' AS key, max(e.value ->> 'micros') AS at FROM json_each($1) e GROUP BY 1) u
-         WHERE api_keys.id = u.key",
-    );
-    USED_SECRETS = Sql::pick(
-        "UPDATE key_secrets s SET last_used_at = greatest(s.last_used_at, u.at)
-         FROM jsonb_to_recordset($1) AS u(secret text, at timestamptz) WHERE s.id = u.secret",
-        "UPDATE key_secrets SET last_used_at = max(coalesce(last_used_at, u.at), u.at)
-         FROM (SELECT e.value ->> 'secret' AS secret, e.value ->> 'micros' AS at FROM json_each($1) e) u
-         WHERE key_secrets.id = u.secret",
-    );
 }
 
 #[derive(sqlx::FromRow)]
@@ -138,6 +116,7 @@ struct Row {
     prefix: String,
     first_four: String,
     last_four: String,
+    settings: Option<Json<Settings>>,
 }
 
 impl From<Row> for Key {
@@ -163,30 +142,9 @@ impl From<Row> for Key {
             prefix: row.prefix,
             first_four: row.first_four,
             last_four: row.last_four,
+            settings: row.settings.map(|settings| settings.0).unwrap_or_default(),
         }
     }
-}
-
-#[derive(sqlx::FromRow)]
-struct PresentedRow {
-    #[sqlx(flatten)]
-    key: Row,
-    secret_id: SecretId,
-    secret_expires_at: Option<Timestamp>,
-    project_kind: String,
-}
-
-/// What a shown secret belongs to.
-#[derive(Clone, Debug)]
-pub struct Presented {
-    /// The key.
-    pub key: Key,
-    /// Which of its secrets.
-    pub secret_id: SecretId,
-    /// The end of a superseded secret's overlap.
-    pub secret_expires_at: Option<Timestamp>,
-    /// `personal`, `team` or `system`.
-    pub project_kind: String,
 }
 
 /// What a list is narrowed to.
@@ -206,8 +164,13 @@ pub struct Filter {
     pub unused_since: Option<Timestamp>,
 }
 
-/// Adds a key with its first secret.
-pub(super) async fn insert(tx: &mut Tx, key: &Key, secret_id: SecretId, secret: &NewSecret) -> Result<(), DbError> {
+/// Nothing is stored where nothing is set.
+fn stored(settings: &Settings) -> Option<Json<&Settings>> {
+    (!settings.is_empty()).then_some(Json(settings))
+}
+
+/// Adds a key, still without a secret.
+pub(super) async fn insert(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(key.id)
         .bind(key.project_id)
@@ -221,17 +184,7 @@ pub(super) async fn insert(tx: &mut Tx, key: &Key, secret_id: SecretId, secret: 
         .bind(Json(&key.metadata))
         .bind(key.expires_at)
         .bind(key.created_at)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
-    on!(tx.conn(), INSERT_SECRET, |c, sql| sqlx::query(sql)
-        .bind(secret_id)
-        .bind(key.id)
-        .bind(&secret.hash)
-        .bind(&secret.prefix)
-        .bind(&secret.first_four)
-        .bind(&secret.last_four)
-        .bind(key.created_at)
+        .bind(stored(&key.settings))
         .execute(c)
         .await
         .map(|_| ()))
@@ -252,19 +205,16 @@ pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Optio
     Ok(row.map(Key::from))
 }
 
-/// What a shown secret belongs to. The caller compares the project with what it may see.
+/// What is set on a key and on its project.
 ///
 /// # Errors
 /// The storage.
-pub async fn by_hash(conn: Conn<'_>, hash: &[u8]) -> Result<Option<Presented>, DbError> {
-    let row: Option<PresentedRow> =
-        on!(conn, BY_HASH, |c, sql| sqlx::query_as(sql).bind(hash).fetch_optional(c).await)?;
-    Ok(row.map(|row| Presented {
-        key: row.key.into(),
-        secret_id: row.secret_id,
-        secret_expires_at: row.secret_expires_at,
-        project_kind: row.project_kind,
-    }))
+pub async fn settings(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Option<(Settings, Settings)>, DbError> {
+    type Row = (Option<Json<Settings>>, Option<Json<Settings>>);
+    let row: Option<Row> =
+        on!(conn, SETTINGS, |c, sql| sqlx::query_as(sql).bind(id).bind(project).fetch_optional(c).await)?;
+    let read = |settings: Option<Json<Settings>>| settings.map(|settings| settings.0).unwrap_or_default();
+    Ok(row.map(|(key, project)| (read(key), read(project))))
 }
 
 /// Whose a key is: what permission on it is asked in.
@@ -324,7 +274,10 @@ fn containing(text: &str) -> String {
 }
 
 /// Reads a key and keeps others from changing it until the transaction ends.
-pub(super) async fn lock(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
+///
+/// # Errors
+/// The storage.
+pub async fn lock(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<Option<Key>, DbError> {
     on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))?;
     find(tx.conn(), id, project).await
 }
@@ -346,6 +299,7 @@ pub(super) async fn save(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
         .bind(key.revoked_reason.as_deref())
         .bind(key.revoked_note.as_deref())
         .bind(key.updated_at)
+        .bind(stored(&key.settings))
         .execute(c)
         .await
         .map(|_| ()))
@@ -390,16 +344,4 @@ pub(super) async fn add_creation(tx: &mut Tx, user: UserId, key: KeyId, at: Time
 /// The storage.
 pub async fn prune_creations(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
     on!(tx.conn(), PRUNE_CREATIONS, |c, sql| sqlx::query(sql).bind(limit).execute(c).await.map(|_| ()))
-}
-
-/// Writes latest uses, in two statements whatever their number.
-pub(super) async fn write_last_uses(tx: &mut Tx, used: &[LastUse]) -> Result<(), DbError> {
-    let rows: Vec<_> = used
-        .iter()
-        .map(|u| json!({ "key": u.key, "secret": u.secret, "at": u.at, "micros": u.at.as_micros() }))
-        .collect();
-    for statement in [USED_KEYS, USED_SECRETS] {
-        on!(tx.conn(), statement, |c, sql| sqlx::query(sql).bind(Json(&rows)).execute(c).await.map(|_| ()))?;
-    }
-    Ok(())
 }

@@ -1,58 +1,94 @@
 //! Is this key good, and may it do this now? Nothing is written to the database here.
 
-use crate::base::secret::Secret;
+use std::sync::Arc;
+
 use crate::ctx::Ctx;
 use crate::features::auth::Reach;
 use crate::features::scopes::Scopes;
+use crate::gate::{self, Checked, Client, Code, Entry, Found, Moment, Standings};
 use crate::infra::db::DbError;
-use crate::infra::sink::LastUse;
 
 use super::format::PresentedKey;
-use super::rules::{self, Code};
-use super::{Key, store};
+use super::secrets;
 
 /// What is asked.
-#[derive(Debug)]
-pub struct Question {
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
     /// The key as somebody showed it.
-    pub key: Secret,
+    pub key: &'a str,
     /// The scopes that are all needed.
-    pub scopes: Scopes,
-    /// Ask without leaving a trace of a use.
+    pub scopes: &'a Scopes,
+    /// How much of each window it takes, 1 to 1,000,000.
+    pub cost: u32,
+    /// Who showed it, and for what.
+    pub client: Client<'a>,
+    /// Ask without spending anything and without leaving a trace of a use; explain the answer.
     pub dry_run: bool,
 }
 
-/// What is answered. `key` is there once the secret is proven, whatever the code.
+/// What is answered.
 #[derive(Debug)]
 pub struct Answer {
     /// Yes, or why not.
     pub code: Code,
-    /// Whose key it is.
-    pub key: Option<Key>,
+    /// Whose key it is; there once the secret is proven, whatever the code.
+    pub entry: Option<Arc<Entry>>,
+    /// How its windows stand, if they were looked at.
+    pub standings: Option<Standings>,
+    /// Seconds after which the same question may be admitted; with the codes of limits alone.
+    pub retry_after: Option<u64>,
+    /// Every check and its outcome; only for a dry run.
+    pub trace: Option<Vec<Checked>>,
 }
 
 /// Answers a question of somebody who may ask about the projects in `reach`.
 ///
 /// # Errors
 /// The storage.
-pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question) -> Result<Answer, DbError> {
-    let answer = answer(ctx, reach, question).await?;
-    ctx.metrics.verifications.with_label_values(&[answer.code.word()]).inc();
-    Ok(answer)
+pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>) -> Result<Answer, DbError> {
+    let Ok(presented) = PresentedKey::parse(question.key) else {
+        return Ok(unknown(ctx, Code::Malformed, question.dry_run));
+    };
+    let digest = presented.hash();
+    let now = ctx.moment();
+    let entry = match ctx.gate.cached(&digest, now.steady) {
+        Some(entry) => entry,
+        None => match secrets::find(ctx, &digest).await? {
+            Found::Entry(entry) => entry,
+            Found::Unknown => return Ok(unknown(ctx, Code::NotFound, question.dry_run)),
+        },
+    };
+    if !reach.contains(entry.project) {
+        return Ok(unknown(ctx, Code::NotFound, question.dry_run));
+    }
+    Ok(decide(ctx, entry, question, now))
 }
 
-async fn answer(ctx: &Ctx, reach: &Reach, question: &Question) -> Result<Answer, DbError> {
-    let Ok(presented) = PresentedKey::parse(question.key.expose()) else {
-        return Ok(Answer { code: Code::Malformed, key: None });
-    };
-    let found = store::by_hash(ctx.db.reader().await?.conn(), &presented.hash()).await?;
-    let Some(found) = found.filter(|found| reach.contains(found.key.project_id)) else {
-        return Ok(Answer { code: Code::NotFound, key: None });
-    };
-    let now = ctx.now();
-    let code = rules::decide(&found.key, found.secret_expires_at, &question.scopes, now);
-    if code == Code::Valid && !question.dry_run {
-        ctx.usage.record(LastUse { key: found.key.id, secret: found.secret_id, at: now });
+fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) -> Answer {
+    let asked = gate::Question { scopes: question.scopes, cost: question.cost, client: question.client };
+    let spend = !question.dry_run;
+    let gate::Decision { code, standings } = gate::decide(&entry, &asked, now, spend);
+    if spend {
+        count(ctx, &entry, code, now, code == Code::Valid);
     }
-    Ok(Answer { code, key: Some(found.key) })
+    let retry_after = match code {
+        Code::RateLimited | Code::QuotaExceeded => standings.as_ref().map(gate::retry_after),
+        Code::ConcurrencyLimited => Some(1),
+        _ => None,
+    };
+    let trace = question.dry_run.then(|| gate::trace(&entry, &asked, now));
+    Answer { code, entry: Some(entry), standings, retry_after, trace }
+}
+
+fn unknown(ctx: &Ctx, code: Code, dry_run: bool) -> Answer {
+    ctx.metrics.verifications.inc(code.index());
+    Answer { code, entry: None, standings: None, retry_after: None, trace: dry_run.then(|| gate::trace_unknown(code)) }
+}
+
+/// Counts an outcome of a key. `spent` says whether its windows were spent from.
+pub fn count(ctx: &Ctx, entry: &Arc<Entry>, code: Code, now: Moment, spent: bool) {
+    ctx.metrics.verifications.inc(code.index());
+    if entry.state.count(code, entry.secret, now.wall, spent && entry.rules.is_kept) {
+        ctx.gate.write_later(&entry.state);
+    }
 }

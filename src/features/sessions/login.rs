@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
-use crate::base::id::SessionId;
+use crate::base::id::{SessionId, UserId};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, Actor, By, Entry, Outcome};
+use crate::features::changes::{self, Change, Marking};
 use crate::features::users;
 use crate::features::users::rules::{self, Username};
 use crate::features::users::store::Credentials;
@@ -44,6 +45,8 @@ pub struct LoggedIn {
     pub token: Secret,
     /// How long it lasts if nobody ends it.
     pub lasts: Duration,
+    /// Whose older log-in had to end for it.
+    ended: Option<UserId>,
 }
 
 /// Logs a person in. Takes the same steps, each as long, whether the name is known or not.
@@ -86,7 +89,10 @@ pub async fn login(
             Err(LoginError::Wrong)
         }
     };
+    let ended = result.as_ref().ok().and_then(|logged_in| logged_in.ended);
+    let marking = ended.map(|user| Marking::new(ctx, Change::Session(user)));
     tx.commit().await?;
+    drop(marking);
     result
 }
 
@@ -105,15 +111,18 @@ async fn begin(
         user: person.id,
         token_hash: &token::hash(token.expose()),
         ip: origin.ip.to_string(),
-        user_agent: origin.user_agent.as_deref(),
+        user_agent: origin.user_agent(),
         created_at: now,
         expires_at,
     };
-    store::insert(tx, &session, ctx.config.auth.sessions_per_user).await?;
+    let ended = store::insert(tx, &session, ctx.config.auth.sessions_per_user).await?;
+    if ended {
+        changes::append(tx, ctx, Change::Session(person.id), now).await?;
+    }
     store::succeeded(tx, account, now).await?;
     let by = By { actor: Actor::User(person.id, person.username.clone()), origin: origin.clone() };
     audit::append(tx, ctx, entry(&by, now, Some(session.id), Outcome::Success)).await?;
-    Ok(LoggedIn { token, lasts: ctx.config.auth.session_ttl })
+    Ok(LoggedIn { token, lasts: ctx.config.auth.session_ttl, ended: ended.then_some(person.id) })
 }
 
 fn entry(by: &By, at: Timestamp, session: Option<SessionId>, outcome: Outcome) -> Entry<'_> {
@@ -147,6 +156,9 @@ pub async fn end(
     }
     let ended = Entry { action: "session.delete", ..entry(by, ctx.now(), which, Outcome::Success) };
     audit::append(&mut tx, ctx, ended).await?;
+    changes::append(&mut tx, ctx, Change::Session(person.user), ctx.now()).await?;
+    let marking = Marking::new(ctx, Change::Session(person.user));
     tx.commit().await?;
+    drop(marking);
     Ok(true)
 }

@@ -21,7 +21,7 @@ sql! {
              (SELECT id FROM sessions WHERE user_id = $1 AND id <> $3 ORDER BY created_at DESC, id DESC LIMIT $2)",
     );
     LIVE = Sql::same(
-        "SELECT s.id, s.user_id, u.username, u.is_admin FROM sessions s JOIN users u ON u.id = s.user_id
+        "SELECT s.id, s.user_id, u.username, u.is_admin, s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id
          WHERE s.token_hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL",
     );
     LIST = Sql::same(
@@ -68,7 +68,7 @@ pub(super) struct NewSession<'a> {
     pub user: UserId,
     pub token_hash: &'a [u8],
     pub ip: String,
-    pub user_agent: Option<&'a str>,
+    pub user_agent: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
 }
@@ -84,6 +84,8 @@ pub struct LiveSession {
     pub username: String,
     /// Whether they may act in every project.
     pub is_admin: bool,
+    /// When the log-in ends.
+    pub expires_at: Timestamp,
 }
 
 /// A log-in, as its owner sees it.
@@ -119,13 +121,14 @@ pub(super) struct Failures {
     pub succeeded_at: Option<Timestamp>,
 }
 
-pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> Result<(), DbError> {
+/// Adds a log-in and ends the oldest of those past `keep`; says whether there were any.
+pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> Result<bool, DbError> {
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(session.id)
         .bind(session.user)
         .bind(session.token_hash)
         .bind(&session.ip)
-        .bind(session.user_agent)
+        .bind(session.user_agent.as_deref())
         .bind(session.created_at)
         .bind(session.expires_at)
         .execute(c)
@@ -137,7 +140,7 @@ pub(super) async fn insert(tx: &mut Tx, session: &NewSession<'_>, keep: i64) -> 
         .bind(session.id)
         .execute(c)
         .await
-        .map(|_| ()))
+        .map(|done| done.rows_affected() > 0))
 }
 
 /// The person behind a token that hasn't run out, if they aren't disabled.

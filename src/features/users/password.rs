@@ -5,6 +5,7 @@ use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::auth::Person;
+use crate::features::changes::{self, Change, Marking};
 use crate::features::sessions;
 use crate::features::sessions::throttle::Account;
 use crate::infra::db::DbError;
@@ -89,6 +90,7 @@ pub async fn change(
     };
     if changed {
         sessions::store::end_others(&mut tx, person.user, &person.token_hash).await?;
+        changes::append(&mut tx, ctx, Change::Session(person.user), now).await?;
     } else {
         sessions::throttle::failed(&mut tx, &account, now).await?;
     }
@@ -103,6 +105,8 @@ pub async fn change(
         changes: None,
     };
     audit::append(&mut tx, ctx, entry).await?;
+    let marking = Marking::new(ctx, Change::Session(person.user));
     tx.commit().await?;
+    drop(marking);
     if changed { Ok(()) } else { Err(ChangePasswordError::Wrong) }
 }

@@ -1,5 +1,6 @@
 //! API keys and random keys.
 
+use super::server::positive;
 use super::source::{ConfigError, Loaded};
 
 /// The most that `/key/{length}` can be told to give: 16 MiB.
@@ -14,6 +15,16 @@ pub struct KeysConfig {
     pub prefix: String,
     /// Longest answer of `/key/{length}`, in bytes.
     pub max_random_bytes: u64,
+    /// A key's limit where neither it nor its project sets any; 0 is off.
+    pub default_limit: u32,
+    /// The window of that limit, in seconds.
+    pub default_window_seconds: u64,
+    /// Simultaneous operations of a key where neither it nor its project says; 0 is off.
+    pub default_concurrency: u32,
+    /// Keys held in memory for verification.
+    pub cache_entries: u64,
+    /// Bytes that they may take together.
+    pub cache_bytes: u64,
 }
 
 impl KeysConfig {
@@ -26,6 +37,12 @@ impl KeysConfig {
             per_user_per_day: u32::try_from(loaded.number("keys_per_user_per_day", 0..=1_000_000)?).unwrap_or(u32::MAX),
             prefix,
             max_random_bytes: loaded.number("max_key_size", 1..=MAX_RANDOM_BYTES)?,
+            default_limit: u32::try_from(loaded.number("default_rate_limit", 0..=1_000_000_000)?).unwrap_or(u32::MAX),
+            default_window_seconds: positive(loaded, "rate_limit_window")?.as_secs(),
+            default_concurrency: u32::try_from(loaded.number("default_concurrency", 0..=1_000_000)?)
+                .unwrap_or(u32::MAX),
+            cache_entries: loaded.number("key_cache_entries", 1..=1_000_000_000)?,
+            cache_bytes: loaded.number("key_cache_bytes", 1..=1 << 40)?,
         })
     }
 }

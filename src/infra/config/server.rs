@@ -58,7 +58,8 @@ fn count(loaded: &Loaded, key: &'static str) -> Result<usize, ConfigError> {
     loaded.number(key, 1..=1_000_000).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
-fn positive(loaded: &Loaded, key: &'static str) -> Result<Duration, ConfigError> {
+/// A span of at least a second.
+pub(super) fn positive(loaded: &Loaded, key: &'static str) -> Result<Duration, ConfigError> {
     let duration = loaded.duration(key)?;
     if duration.is_zero() { Err(loaded.invalid(key, "expected at least 1s")) } else { Ok(duration) }
 }

@@ -188,19 +188,21 @@ pub const SETTINGS: &[Setting] = &[
         "1024",
         "Longest answer of /key/{length} in bytes, up to 16777216",
     ),
-    later(setting(
+    setting(
         "default_rate_limit",
         "KEYWARD_DEFAULT_RATE_LIMIT",
         "1000",
-        "A key's limit where nothing else sets one",
-    )),
-    later(setting("rate_limit_window", "KEYWARD_RATE_LIMIT_WINDOW", "1h", "The window of that limit")),
-    later(setting(
+        "A key's limit where neither it nor its project sets any; 0 is off",
+    ),
+    setting("rate_limit_window", "KEYWARD_RATE_LIMIT_WINDOW", "1h", "The window of that limit"),
+    setting(
         "default_concurrency",
         "KEYWARD_DEFAULT_CONCURRENCY",
         "0",
-        "Simultaneous operations of a key where nothing else says; 0 is off",
-    )),
+        "Simultaneous operations of a key where neither it nor its project says; 0 is off",
+    ),
+    setting("key_cache_entries", "KEYWARD_KEY_CACHE_ENTRIES", "2000000", "Keys held in memory for verification"),
+    setting("key_cache_bytes", "KEYWARD_KEY_CACHE_BYTES", "1073741824", "Bytes that they may take together"),
     flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",

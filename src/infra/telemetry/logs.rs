@@ -8,7 +8,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+use prometheus::IntCounter;
+
 use crate::infra::config::{LogConfig, LogFormat};
+
+use super::access::{self, AccessLog};
 
 /// Crates whose finer levels print what passes through them, headers included, and the finest level that is let through
 /// whatever the setting says. The first that fits counts.
@@ -38,6 +42,33 @@ pub enum Output {
     Stderr,
 }
 
+/// The target under which requests are logged; the setting may name it.
+const ACCESS: &str = "keyward::access";
+
+/// How lines are written to an output: with colours only where somebody reads them.
+fn has_colours(output: Output) -> bool {
+    let terminal = match output {
+        Output::Stdout => std::io::stdout().is_terminal(),
+        Output::Stderr => std::io::stderr().is_terminal(),
+    };
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Starts the log of requests on standard output, if the setting lets its lines through. After [`init`].
+///
+/// # Errors
+/// The system gives no thread.
+pub fn access(config: &LogConfig, dropped: IntCounter) -> std::io::Result<AccessLog> {
+    if !tracing::enabled!(target: ACCESS, Level::INFO) {
+        return Ok(AccessLog::off());
+    }
+    let format = match config.format {
+        LogFormat::Json => access::Format::Json,
+        LogFormat::Pretty => access::Format::Pretty { colours: has_colours(Output::Stdout) },
+    };
+    AccessLog::to(format, std::io::stdout(), dropped)
+}
+
 /// Sets the process's log up. Later calls change nothing.
 pub fn init(config: &LogConfig, output: Output) {
     // Parsed once already, when the configuration was checked; without it there would be no log to complain in.
@@ -49,11 +80,7 @@ pub fn init(config: &LogConfig, output: Output) {
             Output::Stderr => Box::new(std::io::stderr()),
         }
     };
-    let terminal = match output {
-        Output::Stdout => std::io::stdout().is_terminal(),
-        Output::Stderr => std::io::stderr().is_terminal(),
-    };
-    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = has_colours(output);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match config.format {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),

@@ -2,11 +2,13 @@
 //! codes, never ids or names).
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::infra::db::Db;
+
+use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
 
 /// Seconds: from a tenth of a millisecond, which a verification takes, to the request timeout.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -15,16 +17,33 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// Bytes: powers of four up to the largest random key.
 const SIZE_BUCKETS: [f64; 9] = [16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 1_048_576.0, 16_777_216.0];
 
+/// The route on which nearly all requests arrive.
+pub const VERIFY_ROUTE: &str = "/v1/keys/verify";
+
+/// How many codes verification may answer.
+pub const CODES: usize = 12;
+
+/// How the key cache stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheReading {
+    /// Keys in it.
+    pub entries: usize,
+    /// Keys that were read from the database.
+    pub loaded: u64,
+    /// Keys that the database didn't know.
+    pub absent: u64,
+    /// Keys that were known not to exist without asking.
+    pub spared: u64,
+}
+
 /// Every metric, registered.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Answered requests by method, route template and status.
-    pub http_requests: IntCounterVec,
-    /// Time from the request's head to the answer's, by method and route template.
-    pub http_duration: HistogramVec,
-    /// Requests being worked on.
-    pub http_in_flight: IntGauge,
+    /// Requests: how many, how long, by method, route template and status.
+    pub http: HttpMetrics,
+    /// Those of the hot route, found once.
+    verify: RouteMetrics,
     /// Requests turned away because too many were being worked on.
     pub http_shed: IntCounter,
     /// Open connections.
@@ -33,8 +52,14 @@ pub struct Metrics {
     pub metrics_connections: IntGauge,
     /// Connections turned away because too many were open.
     pub connections_refused: IntCounter,
-    /// Verifications by the code they answered.
-    pub verifications: IntCounterVec,
+    /// Verifications by the code they answered, in the order in which they were given.
+    pub verifications: ShardedCounters<CODES>,
+    /// Lines of the access log that found no room.
+    pub access_dropped: IntCounter,
+    /// Keys in the cache.
+    cached: IntGauge,
+    /// Look-ups that the cache couldn't answer.
+    lookups: IntCounterVec,
     /// Sizes of random keys given out.
     pub random_key_size: Histogram,
     /// Password hashes that run or wait.
@@ -44,26 +69,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers everything. `codes` are what verification may answer.
     ///
     /// # Errors
     /// Two metrics of one name: a defect.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new(codes: [&'static str; CODES]) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        let http = HttpMetrics::new(&LATENCY_BUCKETS)?;
         let metrics = Self {
-            http_requests: IntCounterVec::new(
-                Opts::new("keyward_http_requests_total", "Answered HTTP requests"),
-                &["method", "route", "status"],
-            )?,
-            http_duration: HistogramVec::new(
-                HistogramOpts::new(
-                    "keyward_http_request_duration_seconds",
-                    "Time from a request's head to its answer's",
-                )
-                .buckets(LATENCY_BUCKETS.to_vec()),
-                &["method", "route"],
-            )?,
-            http_in_flight: IntGauge::new("keyward_http_requests_in_flight", "HTTP requests being worked on")?,
+            verify: http.route("POST", VERIFY_ROUTE),
+            http,
             http_shed: IntCounter::new(
                 "keyward_http_requests_shed_total",
                 "HTTP requests answered 503 because too many were being worked on",
@@ -77,9 +92,23 @@ impl Metrics {
                 "keyward_http_connections_refused_total",
                 "Connections closed at once because too many were open",
             )?,
-            verifications: IntCounterVec::new(
-                Opts::new("keyward_key_verifications_total", "Key verifications by the code they answered"),
-                &["code"],
+            verifications: ShardedCounters::new(
+                "keyward_key_verifications_total",
+                "Decisions about keys by their code: verifications, and calls of Keyward's own routes",
+                "code",
+                codes,
+            )?,
+            access_dropped: IntCounter::new(
+                "keyward_access_log_dropped_total",
+                "Lines of the access log that were dropped because its output was too slow or failed",
+            )?,
+            cached: IntGauge::new("keyward_key_cache_entries", "Keys in the cache")?,
+            lookups: IntCounterVec::new(
+                Opts::new(
+                    "keyward_key_cache_lookups_total",
+                    "Keys that the cache couldn't answer: loaded or absent in the database, or spared because they can't exist",
+                ),
+                &["result"],
             )?,
             random_key_size: Histogram::with_opts(
                 HistogramOpts::new("keyward_random_key_size_bytes", "Sizes of the random keys given out")
@@ -107,11 +136,12 @@ impl Metrics {
         let build =
             IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 14] = [
+        let all: [Box<dyn prometheus::core::Collector>; 15] = [
             Box::new(build),
-            Box::new(self.http_requests.clone()),
-            Box::new(self.http_duration.clone()),
-            Box::new(self.http_in_flight.clone()),
+            Box::new(self.http.clone()),
+            Box::new(self.access_dropped.clone()),
+            Box::new(self.cached.clone()),
+            Box::new(self.lookups.clone()),
             Box::new(self.http_shed.clone()),
             Box::new(self.connections.clone()),
             Box::new(self.metrics_connections.clone()),
@@ -126,11 +156,23 @@ impl Metrics {
         all.into_iter().try_for_each(|collector| self.registry.register(collector))
     }
 
+    /// The numbers of a method and a route template.
+    #[must_use]
+    pub fn route(&self, method: &'static str, route: &str) -> RouteMetrics {
+        if method == "POST" && route == VERIFY_ROUTE { self.verify.clone() } else { self.http.route(method, route) }
+    }
+
     /// Everything in the text format, with the pool read just now.
     ///
     /// # Errors
     /// The encoder refused: a defect.
-    pub fn render(&self, db: &Db, max_connections: u32) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn render(&self, db: &Db, max_connections: u32, cache: CacheReading) -> Result<Vec<u8>, prometheus::Error> {
+        self.cached.set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
+        for (result, count) in [("loaded", cache.loaded), ("absent", cache.absent), ("spared", cache.spared)] {
+            let counter = self.lookups.with_label_values(&[result]);
+            counter.reset();
+            counter.inc_by(count);
+        }
         let (open, idle) = db.pool_size();
         let idle = i64::try_from(idle).unwrap_or(i64::MAX);
         self.database_connections.with_label_values(&["idle"]).set(idle);

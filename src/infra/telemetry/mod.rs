@@ -1,4 +1,6 @@
 //! What the service says about itself: log lines and metrics.
 
+pub mod access;
+pub mod http;
 pub mod logs;
 pub mod metrics;

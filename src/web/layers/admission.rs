@@ -6,11 +6,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::ctx::Ctx;
 use crate::web::problem::Problem;
-use crate::web::rate;
+use crate::web::rate::{self, RateLimited};
 use crate::web::request::RequestContext;
 
 /// The largest header block, in bytes of names, values and separators. Hyper is told a larger one, so that the answer can
@@ -27,27 +27,64 @@ pub async fn admission(
     request: Request,
     next: Next,
 ) -> Response {
+    match admit(&ctx, &slots, &client, &request) {
+        Ok(admitted) => admitted.tell(next.run(request).await),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// A request that was let in, for as long as it is worked on.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    _slot: Option<SemaphorePermit<'a>>,
+    limit: Option<RateLimited>,
+}
+
+impl Admitted<'_> {
+    /// Tells in an answer how the limit by address stands.
+    #[must_use]
+    pub fn tell(self, response: Response) -> Response {
+        match self.limit {
+            // A route's own limit says more than this one.
+            Some(limit) if !response.headers().contains_key("ratelimit") => (limit, response).into_response(),
+            _ => response,
+        }
+    }
+}
+
+/// Admits a request.
+///
+/// # Errors
+/// The problem to answer.
+pub fn admit<'a, B>(
+    ctx: &Ctx,
+    slots: &'a Semaphore,
+    client: &RequestContext,
+    request: &Request<B>,
+) -> Result<Admitted<'a>, Problem> {
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
-        return Problem::new(StatusCode::URI_TOO_LONG, "target_too_long", "The request's target is longer than 8 KiB.")
-            .into_response();
+        return Err(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "target_too_long",
+            "The request's target is longer than 8 KiB.",
+        ));
     }
     if header_bytes(request.headers()) > MAX_HEADER_BYTES {
-        return Problem::new(
+        return Err(Problem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers_too_large",
             "The request's headers are larger than 16 KiB.",
-        )
-        .into_response();
+        ));
     }
     if super::is_health(request.uri().path()) {
-        return next.run(request).await;
+        return Ok(Admitted { _slot: None, limit: None });
     }
-    let Ok(_slot) = slots.try_acquire() else {
+    let Ok(slot) = slots.try_acquire() else {
         ctx.metrics.http_shed.inc();
-        return Problem::unavailable("overloaded", "Too many requests are being worked on. Try again later.")
-            .into_response();
+        return Err(Problem::unavailable("overloaded", "Too many requests are being worked on. Try again later."));
     };
-    rate::by_address("address", &ctx.limits.all, client.ip, request, next).await
+    let limit = rate::check_address("address", &ctx.limits.all, client.ip)?;
+    Ok(Admitted { _slot: Some(slot), limit })
 }
 
 fn header_bytes(headers: &HeaderMap) -> usize {

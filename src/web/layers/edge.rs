@@ -1,38 +1,46 @@
 //! The outermost layer: gives a request its id, its deadline and its last resort, and its answer the form that every
 //! answer has; counts and logs it.
+//!
+//! It stands around everything, and around the hot route alone, so it is one plain future: no boxes, no spans, no shared
+//! counters. A span is opened where the work may log something (see `server.rs`).
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use axum::extract::MatchedPath;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use tracing::Instrument as _;
 
+use crate::base::id::TEXT_LENGTH;
 use crate::ctx::Ctx;
+use crate::infra::telemetry::access::AccessRecord;
 use crate::web::problem::Problem;
 use crate::web::request::{Peer, RequestContext};
 
-/// Runs a request.
-pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> Response {
-    let started = ctx.clock.monotonic();
-    let peer = request.extensions().get::<Peer>().copied();
-    let trusted = &ctx.config.server.trusted_proxies;
-    let client = RequestContext::read(request.headers(), peer, trusted, ctx.now(), &*ctx.rng);
-    let method = request.method().clone();
-    let version = request.version();
-    // Only templates are logged and counted: a path may hold anything, even a key that somebody put there.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    request.extensions_mut().insert(client.clone());
+/// The route of a request that no route took.
+const UNMATCHED: &str = "unmatched";
 
-    let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
-    let in_flight = InFlight::enter(&ctx, &method, route, &client, started);
-    let mut response = answer(request, next, ctx.config.server.request_timeout).instrument(span).await;
-    finish(&mut response, &client, route);
+/// Runs a request through `inner`.
+pub async fn edge<B, F>(
+    ctx: &Ctx,
+    peer: Option<SocketAddr>,
+    request: Request<B>,
+    inner: impl FnOnce(RequestContext, Request<B>) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
+    let started = ctx.clock.monotonic();
+    let trusted = &ctx.config.server.trusted_proxies;
+    let client = RequestContext::read(request.headers(), peer.map(Peer), trusted, ctx.now(), &*ctx.rng);
+    let version = request.version();
+    let in_flight = InFlight::enter(ctx, request.method(), &client, started);
+    let mut response = answer(inner(client.clone(), request), ctx.config.server.request_timeout).await;
+    finish(&mut response, &client);
     // Whoever keeps the connection learns now that it will be closed, not by a broken request.
     if ctx.is_draining() && version <= Version::HTTP_11 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -42,9 +50,8 @@ pub async fn edge(State(ctx): State<Ctx>, mut request: Request, next: Next) -> R
 }
 
 /// The inner answer, or a problem for a handler that takes too long or panics.
-async fn answer(request: Request, next: Next, deadline: Duration) -> Response {
-    let work = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match tokio::time::timeout(deadline, work).await {
+async fn answer(work: impl Future<Output = Response>, deadline: Duration) -> Response {
+    match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
         Ok(Ok(response)) => response,
         // The panic's own message has gone to the log through the hook that `main` sets.
         Ok(Err(_)) => Problem::internal(&"a handler panicked").into_response(),
@@ -52,34 +59,52 @@ async fn answer(request: Request, next: Next, deadline: Duration) -> Response {
     }
 }
 
+/// Notes the template of the route that was taken, for the record. Only templates are logged and counted: a path may hold
+/// anything, even a key that somebody put there.
+pub async fn note_route(
+    client: RequestContext,
+    route: Option<MatchedPath>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    if let Some(route) = route {
+        // Matched once a request.
+        let _ = client.route.set(route.as_str().to_owned().into());
+    }
+    next.run(request).await
+}
+
 /// Renders problems and adds what every answer carries.
-fn finish(response: &mut Response, client: &RequestContext, route: &str) {
+fn finish(response: &mut Response, client: &RequestContext) {
     let status = response.status();
-    let problem = response.extensions_mut().remove::<Problem>().or_else(|| {
-        let is_error = status.is_client_error() || status.is_server_error();
+    if status.is_client_error() || status.is_server_error() {
         // Readiness answers 503 with a body of its own form.
+        let route = client.route.get().map_or(UNMATCHED, |route| route);
         let is_report = status == StatusCode::SERVICE_UNAVAILABLE && super::is_health(route);
-        (is_error && !is_report).then(|| Problem::of_status(status))
-    });
-    if let Some(problem) = problem {
-        *response.body_mut() = Body::from(problem.render(&client.id));
-        let headers = response.headers_mut();
-        headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let problem = response.extensions_mut().remove::<Problem>();
+        let problem = problem.or_else(|| (!is_report).then(|| Problem::of_status(status)));
+        if let Some(problem) = problem {
+            *response.body_mut() = Body::from(problem.render(&client.id));
+            let headers = response.headers_mut();
+            headers.remove(header::CONTENT_LENGTH);
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        }
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&client.id) {
-        headers.insert("x-request-id", id);
+        headers.insert(REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    let absent = |headers: &mut axum::http::HeaderMap, name: HeaderName, value: &'static str| {
+    let absent = |headers: &mut HeaderMap, name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
     absent(headers, header::CACHE_CONTROL, "no-store");
     absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
 }
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Methods are the client's words: only those in use become labels.
 fn bounded(method: &Method) -> &'static str {
@@ -96,55 +121,52 @@ fn bounded(method: &Method) -> &'static str {
 }
 
 /// The status under which a request is recorded whose client went away before its answer: no answer carries it.
-const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
-    Ok(status) => status,
-    Err(_) => StatusCode::BAD_REQUEST,
-};
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// A request for as long as it is worked on; recorded at its end, also when its client goes away in the middle.
 struct InFlight<'a> {
     ctx: &'a Ctx,
     method: &'static str,
-    route: &'a str,
-    client: &'a RequestContext,
+    client: RequestContext,
     started: Duration,
-    status: StatusCode,
+    status: u16,
     bytes: Option<u64>,
 }
 
 impl<'a> InFlight<'a> {
-    fn enter(ctx: &'a Ctx, method: &Method, route: &'a str, client: &'a RequestContext, started: Duration) -> Self {
-        ctx.metrics.http_in_flight.inc();
+    fn enter(ctx: &'a Ctx, method: &Method, client: &RequestContext, started: Duration) -> Self {
+        ctx.metrics.http.begin();
         let method = bounded(method);
-        Self { ctx, method, route, client, started, status: CLIENT_CLOSED_REQUEST, bytes: None }
+        Self { ctx, method, client: client.clone(), started, status: CLIENT_CLOSED_REQUEST, bytes: None }
     }
 
     fn answered(mut self, response: &Response) {
-        self.status = response.status();
+        self.status = response.status().as_u16();
         self.bytes = response.body().size_hint().exact();
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let (ctx, client) = (self.ctx, self.client);
-        let (method, route, status, bytes) = (self.method, self.route, self.status, self.bytes);
+        let (ctx, client) = (self.ctx, &self.client);
+        let route = client.route.get().map_or(UNMATCHED, |route| route);
         let took = ctx.clock.monotonic().saturating_sub(self.started);
-        ctx.metrics.http_in_flight.dec();
-        ctx.metrics.http_requests.with_label_values(&[method, route, status.as_str()]).inc();
-        ctx.metrics.http_duration.with_label_values(&[method, route]).observe(took.as_secs_f64());
-        tracing::info!(
-            target: "keyward::access",
-            method,
-            route,
-            status = status.as_u16(),
-            duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            bytes,
-            request_id = client.id,
-            trace_id = client.trace_id.as_deref(),
-            caller = client.caller.get().map(String::as_str),
-            client = %client.ip,
-            "request"
-        );
+        ctx.metrics.route(self.method, route).end(self.status, took);
+        let log = ctx.access_log();
+        if log.is_on() {
+            let mut text = [0; TEXT_LENGTH];
+            log.record(&AccessRecord {
+                at: ctx.now(),
+                method: self.method,
+                route,
+                status: self.status,
+                duration: took,
+                bytes: self.bytes,
+                request_id: &client.id,
+                trace_id: client.trace_id.as_deref(),
+                caller: client.caller.get().map(|caller| caller.text(&mut text)),
+                client: client.ip,
+            });
+        }
     }
 }

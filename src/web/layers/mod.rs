@@ -4,9 +4,9 @@ mod admission;
 mod cors;
 mod edge;
 
-pub use admission::admission;
+pub use admission::{Admitted, admission, admit};
 pub use cors::cors;
-pub use edge::edge;
+pub use edge::{edge, note_route};
 
 /// Whether a request asks for the process's health, which must be answered whatever else is refused.
 fn is_health(path: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::features::keys::last_use;
+use keyward::features::usage;
 use serde_json::{Value, json};
 
 use super::support::{LONG_SESSIONS, MANY_KEYS, NO_KEY, path, text};
@@ -256,7 +256,7 @@ both_engines! {
         let ada = app.person("ada").await;
         let key = app.key(&ada, json!({"scopes": ["a:b"]})).await;
         let seen = async || {
-            last_use::flush(&app.ctx).await.unwrap();
+            usage::flush(&app.ctx).await.unwrap();
             get(&app, &ada, &key).await["last_used_at"].clone()
         };
         let ask = |extra: Value| {

@@ -186,7 +186,7 @@ both_engines! {
         let keys = make(&app, &ada, &["never", "used"]).await;
         app.advance(Duration::from_hours(1));
         app.verify(&ada, json!({"key": keys[1]["key"]})).await;
-        keyward::features::keys::last_use::flush(&app.ctx).await.unwrap();
+        keyward::features::usage::flush(&app.ctx).await.unwrap();
         make(&app, &ada, &["new"]).await;
         for (since, expected) in [
             ("2031-05-06T12:00:00Z", vec![]),

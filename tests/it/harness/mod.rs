@@ -123,11 +123,11 @@ impl App {
         projects::ensure_system(&ctx).await.unwrap();
         keyward::features::users::manage::ensure_admin(&ctx).await.unwrap();
 
+        let workers = Workers::start(&ctx).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn({
             let ctx = ctx.clone();
             async move {
-                let workers = Workers::start(&ctx);
                 let stop = async { stopped.await.unwrap_or(Stop::Now) };
                 server::serve(&ctx, listeners, stop, std::future::pending()).await;
                 workers.stop().await;
@@ -171,11 +171,12 @@ impl App {
         }
     }
 
-    /// Changes the database behind the service's back.
+    /// Changes the database behind the service's back, which is told only that something has changed.
     pub async fn tamper(&self, sql: &'static str) {
         match &self.ctx.db {
             Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
             Db::Sqlite(db) => drop(sqlx::query(sql).execute(db.writer()).await.unwrap()),
         }
+        self.ctx.gate.forget_all();
     }
 }

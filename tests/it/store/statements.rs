@@ -1,6 +1,6 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
-use keyward::features::{audit, events, idempotency, keys, projects, sessions, users};
+use keyward::features::{audit, changes, events, idempotency, keys, leases, limits, projects, sessions, usage, users};
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
 
@@ -10,11 +10,16 @@ use crate::harness::{Scratch, settings};
 /// A store that isn't listed here fails `tests/it/architecture.rs`.
 pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("audit", audit::store::STATEMENTS),
+    ("changes", changes::store::STATEMENTS),
     ("events", events::store::STATEMENTS),
     ("idempotency", idempotency::store::STATEMENTS),
     ("keys", keys::store::STATEMENTS),
+    ("keys", keys::secrets::store::STATEMENTS),
+    ("leases", leases::store::STATEMENTS),
+    ("limits", limits::store::STATEMENTS),
     ("projects", projects::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
+    ("usage", usage::store::STATEMENTS),
     ("users", users::store::STATEMENTS),
 ];
 

@@ -26,7 +26,9 @@ use crate::web::problem::Problem;
     "display": "sk_AAEC…_cIg", "status": "active", "scopes": ["orders:read"], "metadata": {"team": "billing"},
     "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G", "created_at": "2026-11-20T12:00:00Z",
     "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z", "last_used_at": null,
-    "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null
+    "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
+    "limits": [{"name": "minute", "limit": 60, "window": "1m"}], "concurrency": null, "ip_allow": ["192.0.2.0/24"],
+    "schedule": null, "method_allow": null, "path_allow": null
 }))]
 pub(super) struct CreatedKey {
     /// The key itself. It is never shown again: keep it now.

@@ -13,8 +13,11 @@ use crate::ctx::Ctx;
 use crate::features::auth::OnKey;
 use crate::features::auth::permission::KeysUpdate;
 use crate::features::keys::change::{self, Patch, Target};
+use crate::features::keys::create::concurrency;
 use crate::features::keys::{KeyView, Metadata, rules};
 use crate::features::scopes::Scopes;
+use crate::gate::Limits;
+use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
 use crate::web::extract::Json;
 use crate::web::problem::Problem;
 
@@ -50,6 +53,35 @@ pub(super) struct PatchKey {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2099-12-31T23:59:59Z")]
     expires_at: Option<Option<Timestamp>>,
+    /// Its own limits; `null` leaves them to its project. What a limit of the same name has counted stays counted.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Limits>)]
+    limits: Option<Option<Limits>>,
+    /// Simultaneous operations; 0 is off, `null` leaves it to its project.
+    #[serde(default, deserialize_with = "present_cap")]
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000)]
+    concurrency: Option<Option<u32>>,
+    /// Networks from which it may be used; an empty list means nobody, `null` leaves it to its project.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Networks>)]
+    ip_allow: Option<Option<Networks>>,
+    /// When it may be used; an empty list means never, `null` leaves it to its project.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Schedule>)]
+    schedule: Option<Option<Schedule>>,
+    /// Methods for which it may be used; an empty list means none, `null` leaves it to its project.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Methods>)]
+    method_allow: Option<Option<Methods>>,
+    /// Paths for which it may be used; an empty list means none, `null` leaves it to its project.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Paths>)]
+    path_allow: Option<Option<Paths>>,
+}
+
+/// As [`present`], for a cap.
+fn present_cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    concurrency(deserializer).map(Some)
 }
 
 /// Tells `null` from an absent field.
@@ -74,6 +106,12 @@ impl PatchKey {
             scopes: self.scopes.map(Option::unwrap_or_default),
             metadata: self.metadata.map(Option::unwrap_or_default),
             expires_at,
+            limits: self.limits,
+            concurrency: self.concurrency,
+            ip_allow: self.ip_allow,
+            schedule: self.schedule,
+            method_allow: self.method_allow,
+            path_allow: self.path_allow,
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::features::auth::{Anywhere, OnKey};
 use crate::features::keys::change::{self, Target};
 use crate::features::keys::format::PresentedKey;
 use crate::features::keys::rules::{self, RevocationReason};
-use crate::features::keys::{KeyView, store};
+use crate::features::keys::{KeyView, secrets, store};
 use crate::web::extract::{Json, OptionalJson, object};
 use crate::web::problem::Problem;
 
@@ -130,9 +130,9 @@ pub(super) async fn revoke_key(
 ) -> Result<axum::Json<RevokedAnswer>, Problem> {
     body.note.as_deref().map(rules::note).transpose()?;
     let by_key = match body.key.as_ref().map(|key| PresentedKey::parse(key.expose())) {
-        Some(Ok(key)) => store::by_hash(ctx.db.reader().await?.conn(), &key.hash())
+        Some(Ok(key)) => secrets::store::by_hash(ctx.db.reader().await?.conn(), &key.hash())
             .await?
-            .map(|found| (found.key.id, found.key.project_id)),
+            .map(|found| (found.key, found.project)),
         Some(Err(_)) | None => None,
     };
     let by_id = match body.id.as_deref().map(str::parse) {

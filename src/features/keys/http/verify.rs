@@ -1,78 +1,94 @@
 //! `POST /v1/keys/verify`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
+use axum::body::{Bytes, HttpBody};
 use axum::extract::State;
-use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::{Value, json};
+use axum::http::Request as HttpRequest;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 
 use crate::base::id::{KeyId, ProjectId};
 use crate::base::invalid::Invalid;
-use crate::base::secret::Secret;
 use crate::ctx::Ctx;
-use crate::features::auth::Anywhere;
-use crate::features::auth::permission::KeysVerify;
-use crate::features::keys::Metadata;
-use crate::features::keys::rules::Code;
-use crate::features::keys::verify::{self, Question};
+use crate::features::auth::permission::{KeysVerify, Permission as _};
+use crate::features::auth::{Reach, authenticate, forbidden};
+use crate::features::keys::verify::{self, Answer, Question};
 use crate::features::scopes::{MAX_SCOPES, Scopes};
-use crate::web::extract::{Json, object};
+use crate::gate::{self, Checked, Code};
+use crate::web::extract::{json, object};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
+use super::render;
+
 /// What is asked.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"key": "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg", "scopes": ["orders:read"]}))]
-pub(super) struct VerifyRequest {
+pub(super) struct VerifyRequest<'a> {
     /// The key as somebody showed it.
+    #[serde(borrow)]
     #[schema(value_type = String, example = "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg")]
-    key: Secret,
+    key: Cow<'a, str>,
     /// Scopes that are all needed.
     #[serde(default)]
     #[schema(example = json!(["orders:read"]))]
     scopes: Option<Scopes>,
-    /// How much of the key's limits this takes.
+    /// How much of each of the key's limits this takes.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000, default = 1)]
-    #[expect(dead_code, reason = "checked for its form; no key has limits yet that it would take from")]
     cost: Option<Cost>,
     /// Who showed the key, and for what.
-    #[serde(default, deserialize_with = "object::optional")]
-    #[expect(dead_code, reason = "checked for its form; no key has restrictions yet that would judge it")]
-    client: Option<Client>,
-    /// Ask without leaving a trace of a use.
+    #[serde(borrow, default, deserialize_with = "object::optional")]
+    #[schema(value_type = Option<Client>)]
+    client: Option<Client<'a>>,
+    /// Ask without spending anything and without leaving a trace of a use; the answer explains itself in `trace`.
     #[serde(default)]
     #[schema(default = false)]
     dry_run: Option<bool>,
 }
 
-/// Who showed the key, and for what.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
+impl VerifyRequest<'_> {
+    /// What its form alone doesn't say.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if self.scopes.as_ref().is_some_and(|scopes| scopes.len() > MAX_SCOPES) {
+            return Err(Invalid::field("scopes", "too_many", "must be at most 256 scopes"));
+        }
+        Ok(())
+    }
+}
+
+/// Who showed the key, and for what. What isn't named satisfies no restriction of the key.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked for its form; no key has restrictions yet that would judge it")]
-pub(super) struct Client {
+pub(super) struct Client<'a> {
     /// The client's address.
     #[serde(default)]
     #[schema(schema_with = address)]
     ip: Option<IpAddr>,
     /// The request's method.
-    #[serde(default)]
-    #[schema(example = "GET")]
-    method: Option<String>,
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>, example = "GET")]
+    method: Option<Cow<'a, str>>,
     /// The request's path.
-    #[serde(default)]
-    #[schema(example = "/orders")]
-    path: Option<String>,
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>, example = "/orders")]
+    path: Option<Cow<'a, str>>,
 }
 
-/// What is answered.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+/// What is answered. It is written by hand (`render.rs`), because that is worth a tenth of the whole.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes what is written by hand")]
 #[schema(examples(
     json!({"valid": true, "code": "VALID", "key_id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G",
         "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker", "owner": "customer-42",
-        "scopes": ["orders:read"], "metadata": {"team": "billing"}, "expires_at": null, "limits": [],
+        "scopes": ["orders:read"], "metadata": {"team": "billing"}, "expires_at": null,
+        "limits": [{"name": "minute", "limit": 60, "remaining": 59, "reset_seconds": 60}],
         "request_id": "01K5ZV8QXW3M7C2R9T4B6D8F0G"}),
     json!({"valid": false, "code": "REVOKED", "key_id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G",
         "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker",
@@ -84,54 +100,67 @@ pub(super) struct VerifyAnswer {
     /// Yes, or why not.
     code: Code,
     /// Which key; there once the secret is proven, whatever the code.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, required = false)]
     key_id: Option<KeyId>,
     /// Whose key.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, required = false)]
     project_id: Option<ProjectId>,
     /// Its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, required = false)]
     name: Option<String>,
     /// Whom it was made for; this and what follows with `VALID` alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    owner: Option<Value>,
+    owner: Option<String>,
     /// What it may do.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, required = false)]
     scopes: Option<Scopes>,
     /// What its owner keeps with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false, required = false)]
-    metadata: Option<Metadata>,
+    metadata: Option<serde_json::Map<String, serde_json::Value>>,
     /// When it ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, required = false)]
-    expires_at: Option<Value>,
-    /// Its windows as they stand after this question.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<Object>>, nullable = false, required = false, max_items = 8)]
-    limits: Option<[(); 0]>,
+    expires_at: Option<String>,
+    /// Its windows as they stand after this question; with `VALID` and with the codes of limits.
+    #[schema(nullable = false, required = false, max_items = 16)]
+    limits: Option<Vec<LimitStanding>>,
+    /// The names of the windows that refuse; with `RATE_LIMITED` and `QUOTA_EXCEEDED`.
+    #[schema(nullable = false, required = false, example = json!(["minute"]))]
+    violated: Option<Vec<String>>,
+    /// Seconds after which the same question is admitted, if the key isn't used meanwhile; with the codes of limits.
+    #[schema(nullable = false, required = false, minimum = 1)]
+    retry_after_seconds: Option<u64>,
+    /// Every check in order, with its outcome; only for a dry run.
+    #[schema(nullable = false, required = false)]
+    trace: Option<Vec<Checked>>,
     /// Names the question in the service's log.
     request_id: String,
 }
 
+/// How a window of the key stands.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes what is written by hand")]
+pub(super) struct LimitStanding {
+    /// Its name.
+    #[schema(example = "minute")]
+    name: String,
+    /// How much it admits.
+    #[schema(minimum = 0, example = 60)]
+    limit: u32,
+    /// How much is left.
+    #[schema(minimum = 0, example = 59)]
+    remaining: u32,
+    /// Seconds, rounded up: until a refused question is admitted, otherwise until the whole limit is free again.
+    #[schema(minimum = 0, example = 60)]
+    reset_seconds: u64,
+}
+
 /// How much a question takes: a whole number from 1 to 1,000,000.
-#[derive(Debug, Clone, Copy)]
-struct Cost;
+#[derive(Clone, Copy)]
+struct Cost(u32);
 
 impl<'de> Deserialize<'de> for Cost {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A whole number is an integer however it is written (JSON Schema, 4.2.3).
-        let cost = f64::deserialize(deserializer)?;
-        if cost.fract() == 0.0 && (1.0..=1_000_000.0).contains(&cost) {
-            Ok(Self)
-        } else {
-            Err(de::Error::custom("expected a whole number from 1 to 1000000"))
-        }
+        gate::whole(deserializer, 1, 1_000_000).map(Self)
     }
 }
 
@@ -154,7 +183,8 @@ fn address() -> Schema {
 /// Verify a key
 ///
 /// Always `200` when the question was well formed and allowed; `valid` and `code` are the answer. A key of a project that the
-/// caller may not ask about is `NOT_FOUND`.
+/// caller may not ask about is `NOT_FOUND`. A valid answer spends `cost` from every window of the key, any other nothing. The
+/// call itself is never limited by the caller's own limits. The `RateLimit` headers tell of the key that is asked about.
 #[utoipa::path(
     post, path = "/v1/keys/verify", operation_id = "verifyKey", tag = "keys",
     request_body(content = VerifyRequest, description = "The key, and what it wants to do"),
@@ -167,34 +197,53 @@ fn address() -> Schema {
 pub(super) async fn verify(
     State(ctx): State<Ctx>,
     origin: RequestContext,
-    Anywhere { reach, .. }: Anywhere<KeysVerify>,
-    Json(body): Json<VerifyRequest>,
-) -> Result<axum::Json<VerifyAnswer>, Problem> {
-    let scopes = body.scopes.unwrap_or_default();
-    if scopes.len() > MAX_SCOPES {
-        return Err(Invalid::field("scopes", "too_many", "must be at most 256 scopes").into());
-    }
-    let question = Question { key: body.key, scopes, dry_run: body.dry_run.unwrap_or(false) };
-    let verify::Answer { code, key } = verify::verify(&ctx, &reach, &question).await?;
-    let mut answer = VerifyAnswer {
-        valid: code == Code::Valid,
-        code,
-        key_id: key.as_ref().map(|key| key.id),
-        project_id: key.as_ref().map(|key| key.project_id),
-        name: key.as_ref().map(|key| key.name.clone()),
-        owner: None,
-        scopes: None,
-        metadata: None,
-        expires_at: None,
-        limits: None,
-        request_id: origin.id.clone(),
+    request: axum::extract::Request,
+) -> Response {
+    respond(&ctx, &origin, request).await
+}
+
+/// Answers a request for this route, whether or not a router found it.
+pub(crate) async fn respond<B>(ctx: &Ctx, origin: &RequestContext, request: HttpRequest<B>) -> Response
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let answer = async {
+        let (parts, body) = request.into_parts();
+        let reach = reach(ctx, origin, &parts).await?;
+        let body = json::body(&parts.headers, body).await?;
+        let asked: VerifyRequest<'_> = json::parse(&body)?;
+        asked.check()?;
+        let answer = ask(ctx, &reach, &asked).await?;
+        Ok::<_, Problem>(render::response(&answer, &origin.id))
     };
-    if let Some(key) = key.filter(|_| code == Code::Valid) {
-        answer.owner = Some(json!(key.owner));
-        answer.scopes = Some(key.scopes);
-        answer.metadata = Some(key.metadata);
-        answer.expires_at = Some(json!(key.expires_at));
-        answer.limits = Some([]);
-    }
-    Ok(axum::Json(answer))
+    answer.await.unwrap_or_else(Problem::into_response)
+}
+
+/// Where the caller may ask.
+pub(super) async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> Result<Reach, Problem> {
+    let own = gate::Client { ip: Some(origin.ip), method: Some(parts.method.as_str()), path: Some(parts.uri.path()) };
+    let caller = authenticate::caller(ctx, &parts.headers, own).await?;
+    // Set once a request: a second time would be the same caller.
+    let _ = origin.caller.set(caller.name());
+    let reach = caller.reach(KeysVerify::SCOPE);
+    if reach.is_empty() { Err(forbidden()) } else { Ok(reach) }
+}
+
+/// Answers one question.
+pub(super) async fn ask(ctx: &Ctx, reach: &Reach, asked: &VerifyRequest<'_>) -> Result<Answer, Problem> {
+    let none = Scopes::default();
+    let scopes = asked.scopes.as_ref().unwrap_or(&none);
+    let client = asked.client.as_ref().map_or_else(gate::Client::default, |client| gate::Client {
+        ip: client.ip,
+        method: client.method.as_deref(),
+        path: client.path.as_deref(),
+    });
+    let question = Question {
+        key: &asked.key,
+        scopes,
+        cost: asked.cost.map_or(1, |Cost(cost)| cost),
+        client,
+        dry_run: asked.dry_run.unwrap_or(false),
+    };
+    Ok(verify::verify(ctx, reach, &question).await?)
 }

@@ -1,0 +1,39 @@
+//! Keys, concurrency and limits as `tower` layers: around Keyward's own routes, and around anybody else's.
+//!
+//! The order, from the outside in: [`Authenticate`] finds out which key calls, and whether it may be used from here, now and
+//! for this; [`Concurrency`] takes one of its places; [`RateLimits`] spends from its windows and tells how they stand. It is
+//! the order in which verification decides, by the same code.
+
+mod authenticate;
+mod concurrency;
+mod rate_limits;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::gate::Entry;
+use crate::web::problem::Problem;
+use crate::web::request::RequestContext;
+
+pub use authenticate::{Authenticate, AuthenticateService};
+pub use concurrency::{Concurrency, ConcurrencyService};
+pub use rate_limits::{RateLimits, RateLimitsService};
+
+/// The key that calls: put into a request's extensions by [`Authenticate`].
+#[derive(Clone, Debug)]
+pub struct ApiKey(pub Arc<Entry>);
+
+/// A refusal. Under Keyward's own stack the outermost layer renders it, and gives it the request's id; elsewhere it is
+/// rendered here.
+fn refuse(problem: Problem, origin: Option<&RequestContext>) -> Response {
+    if origin.is_some() {
+        return problem.into_response();
+    }
+    let body = problem.render("");
+    let mut response = problem.into_response();
+    response.extensions_mut().remove::<Problem>();
+    *response.body_mut() = Body::from(body);
+    response
+}

@@ -1,0 +1,103 @@
+//! How often may a key call?
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::extract::Request;
+use axum::response::Response;
+use tower::{Layer, Service};
+
+use crate::ctx::Ctx;
+use crate::features::keys;
+use crate::gate::{Admission, Code, Rules, Standings, limited};
+use crate::web::problem::Problem;
+use crate::web::rate;
+use crate::web::request::RequestContext;
+
+use super::{ApiKey, refuse};
+
+/// Spends one of each of the key's windows, or of none and answers `429`; tells in every answer how they stand.
+#[derive(Clone, Debug)]
+pub struct RateLimits {
+    ctx: Ctx,
+}
+
+impl RateLimits {
+    /// For requests that [`Authenticate`](super::Authenticate) has let through.
+    #[must_use]
+    pub fn new(ctx: Ctx) -> Self {
+        Self { ctx }
+    }
+
+    /// `Ok(None)` for a request without a key.
+    fn spend(&self, request: &Request) -> Result<Option<(Arc<Rules>, Standings)>, Problem> {
+        let Some(ApiKey(entry)) = request.extensions().get::<ApiKey>() else {
+            return Ok(None);
+        };
+        let now = self.ctx.moment();
+        match entry.state.spend(&entry.rules, 1, now.steady) {
+            Admission::Refused(standings) => {
+                let code = limited(&standings);
+                keys::verify::count(&self.ctx, entry, code, now, false);
+                Err(Problem::limited(code, &entry.rules, &standings))
+            }
+            Admission::Admitted(standings) => {
+                keys::verify::count(&self.ctx, entry, Code::Valid, now, true);
+                Ok(Some((Arc::clone(&entry.rules), standings)))
+            }
+            Admission::Full => Err(Problem::concurrency_limited(1)),
+        }
+    }
+}
+
+impl<S> Layer<S> for RateLimits {
+    type Service = RateLimitsService<S>;
+
+    fn layer(&self, inner: S) -> RateLimitsService<S> {
+        RateLimitsService { layer: self.clone(), inner }
+    }
+}
+
+/// See [`RateLimits`].
+#[derive(Clone, Debug)]
+pub struct RateLimitsService<S> {
+    layer: RateLimits,
+    inner: S,
+}
+
+impl<S> Service<Request> for RateLimitsService<S>
+where
+    S: Service<Request, Response = Response>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match self.layer.spend(&request) {
+            Ok(None) => Box::pin(self.inner.call(request)),
+            Ok(Some((rules, standings))) => {
+                let answer = self.inner.call(request);
+                Box::pin(async move {
+                    let mut answer = answer.await?;
+                    // A route's own limit says more than the key's.
+                    if !answer.headers().contains_key("ratelimit") {
+                        rate::tell(&rules, &standings, answer.headers_mut());
+                    }
+                    Ok(answer)
+                })
+            }
+            Err(problem) => {
+                let refusal = refuse(problem, request.extensions().get::<RequestContext>());
+                Box::pin(std::future::ready(Ok(refusal)))
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The feed of changes that caches follow: a row a change, in the change's own transaction.
+//!
+//! The process that makes a change marks its cache itself, before it answers. The feed is for the others: the command line,
+//! another replica, and a request whose client went away between the commit and the mark.
+
+pub mod follow;
+pub mod store;
+
+use std::fmt;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, ProjectId, UserId};
+use crate::ctx::Ctx;
+use crate::infra::db::{DbError, Tx};
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A key, or its secrets.
+    Key(KeyId),
+    /// Something that holds for every key of a project.
+    Project(ProjectId),
+    /// The counts of a key's limits were set back.
+    Limits(KeyId),
+    /// Somebody's sessions, or what they may do.
+    Session(UserId),
+}
+
+impl Change {
+    fn topic(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "key",
+            Self::Project(_) => "project",
+            Self::Limits(_) => "limits",
+            Self::Session(_) => "session",
+        }
+    }
+
+    fn read(topic: &str, id: &str) -> Option<Self> {
+        match topic {
+            "key" => id.parse().ok().map(Self::Key),
+            "project" => id.parse().ok().map(Self::Project),
+            "limits" => id.parse().ok().map(Self::Limits),
+            "session" => id.parse().ok().map(Self::Session),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(id) | Self::Limits(id) => id.fmt(f),
+            Self::Project(id) => id.fmt(f),
+            Self::Session(id) => id.fmt(f),
+        }
+    }
+}
+
+/// Tells of a change, as part of it.
+///
+/// # Errors
+/// The storage.
+pub async fn append(tx: &mut Tx, ctx: &Ctx, change: Change, at: Timestamp) -> Result<(), DbError> {
+    store::insert(tx, change, at, &ctx.origin).await
+}
+
+/// Marks a change in this process's memory when dropped: after the commit, whatever came of it, and also where the request
+/// is given up in the middle.
+#[derive(Debug)]
+pub struct Marking<'a> {
+    ctx: &'a Ctx,
+    change: Change,
+}
+
+impl<'a> Marking<'a> {
+    /// To be held over the commit.
+    #[must_use]
+    pub fn new(ctx: &'a Ctx, change: Change) -> Self {
+        Self { ctx, change }
+    }
+}
+
+impl Drop for Marking<'_> {
+    fn drop(&mut self) {
+        let gate = &self.ctx.gate;
+        match self.change {
+            Change::Key(key) => gate.changed(key),
+            Change::Project(project) => gate.project_changed(project),
+            Change::Limits(key) => gate.reset(key),
+            Change::Session(_) => gate.people.changed(gate.epoch()),
+        }
+    }
+}

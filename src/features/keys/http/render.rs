@@ -1,0 +1,103 @@
+//! An answer to a verification, written from parts that were rendered when the key was read.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+
+use crate::base::id::TEXT_LENGTH;
+use crate::features::keys::verify::Answer;
+use crate::gate::{Code, Entry, Standings};
+use crate::web::rate;
+
+/// Bytes of an ordinary answer without its metadata.
+const USUAL: usize = 512;
+
+/// The whole answer, with the headers of the key's limits.
+pub(super) fn response(answer: &Answer, request_id: &str) -> Response {
+    let mut text = Vec::with_capacity(USUAL + answer.entry.as_ref().map_or(0, |entry| entry.fields().len()));
+    write(&mut text, answer, request_id);
+    let mut response = Response::new(Body::from(text));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    tell(answer, headers);
+    response
+}
+
+fn tell(answer: &Answer, headers: &mut HeaderMap) {
+    if let (Some(entry), Some(standings)) = (&answer.entry, &answer.standings) {
+        rate::tell(&entry.rules, standings, headers);
+    }
+    if let Some(seconds) = answer.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
+/// One answer as a JSON object.
+pub(super) fn write(text: &mut Vec<u8>, answer: &Answer, request_id: &str) {
+    let valid = answer.code == Code::Valid;
+    text.extend_from_slice(if valid { b"{\"valid\":true,\"code\":\"" } else { b"{\"valid\":false,\"code\":\"" });
+    text.extend_from_slice(answer.code.word().as_bytes());
+    text.push(b'"');
+    if let Some(entry) = &answer.entry {
+        let mut id = [0; TEXT_LENGTH];
+        text.extend_from_slice(b",\"key_id\":\"");
+        text.extend_from_slice(entry.key.text(&mut id).as_bytes());
+        text.extend_from_slice(b"\",\"project_id\":\"");
+        text.extend_from_slice(entry.project.text(&mut id).as_bytes());
+        text.extend_from_slice(b"\",");
+        text.extend_from_slice(if valid { entry.fields() } else { entry.name_field() }.as_bytes());
+        if let Some(standings) = &answer.standings {
+            limits(text, entry, standings);
+        }
+    }
+    if let Some(seconds) = answer.retry_after {
+        text.extend_from_slice(b",\"retry_after_seconds\":");
+        rate::number(text, seconds);
+    }
+    if let Some(trace) = &answer.trace {
+        text.extend_from_slice(b",\"trace\":");
+        // Words alone: can't fail.
+        text.extend_from_slice(&serde_json::to_vec(trace).unwrap_or_default());
+    }
+    text.extend_from_slice(b",\"request_id\":");
+    string(text, request_id);
+    text.push(b'}');
+}
+
+fn limits(text: &mut Vec<u8>, entry: &Entry, standings: &Standings) {
+    text.extend_from_slice(b",\"limits\":[");
+    for (i, (head, window)) in entry.rules.heads.iter().zip(standings.iter()).enumerate() {
+        if i > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(head.json.as_bytes());
+        rate::number(text, u64::from(window.remaining));
+        text.extend_from_slice(b",\"reset_seconds\":");
+        rate::number(text, rate::seconds(window.reset_micros));
+        text.push(b'}');
+    }
+    text.push(b']');
+    let mut refusing = entry.rules.limits.iter().zip(standings.iter()).filter(|(_, window)| window.refused).peekable();
+    if refusing.peek().is_some() {
+        text.extend_from_slice(b",\"violated\":[");
+        for (i, (limit, _)) in refusing.enumerate() {
+            text.extend_from_slice(if i == 0 { b"\"" } else { b",\"" });
+            // A plain word.
+            text.extend_from_slice(limit.name.as_bytes());
+            text.push(b'"');
+        }
+        text.push(b']');
+    }
+}
+
+/// A client's request id is visible ASCII, of which JSON escapes two.
+fn string(text: &mut Vec<u8>, visible: &str) {
+    text.push(b'"');
+    for byte in visible.bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            text.push(b'\\');
+        }
+        text.push(byte);
+    }
+    text.push(b'"');
+}

@@ -1,0 +1,120 @@
+//! All SQL for `key_secrets`.
+
+use sqlx::types::Json;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
+use crate::features::keys::Metadata;
+use crate::features::keys::format::NewSecret;
+use crate::features::scopes::Scopes;
+use crate::gate::{Facts, Saved, Settings};
+use crate::infra::db::{Conn, DbError, Sql, Tx};
+use crate::{on, sql};
+
+sql! {
+    INSERT = Sql::same(
+        "INSERT INTO key_secrets (id, key_id, generation, hash, prefix, first_four, last_four, created_at)
+         VALUES ($1, $2, 1, $3, $4, $5, $6, $7)",
+    );
+    BY_HASH = Sql::same(
+        "SELECT k.id, s.id AS secret_id, k.project_id, p.kind AS project_kind, k.user_id, k.name, k.owner, k.scopes,
+             k.metadata, k.revoked_at, k.disabled_at, k.expires_at, s.expires_at AS secret_expires_at, k.settings,
+             p.settings AS project_settings, w.windows
+         FROM key_secrets s JOIN api_keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
+             LEFT JOIN key_windows w ON w.key_id = k.id
+         WHERE s.hash = $1",
+    );
+    HASHES = Sql::same("SELECT hash FROM key_secrets WHERE key_id = $1");
+    DIGESTS = Sql::same("SELECT id, hash FROM key_secrets WHERE id > $1 ORDER BY id LIMIT $2");
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: KeyId,
+    secret_id: SecretId,
+    project_id: ProjectId,
+    project_kind: String,
+    user_id: Option<UserId>,
+    name: String,
+    owner: Option<String>,
+    scopes: Json<Scopes>,
+    metadata: Json<Metadata>,
+    revoked_at: Option<Timestamp>,
+    disabled_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    secret_expires_at: Option<Timestamp>,
+    settings: Option<Json<Settings>>,
+    project_settings: Option<Json<Settings>>,
+    windows: Option<Json<Vec<Saved>>>,
+}
+
+impl From<Row> for Facts {
+    fn from(row: Row) -> Self {
+        Self {
+            key: row.id,
+            secret: row.secret_id,
+            project: row.project_id,
+            is_system: row.project_kind == "system",
+            user: row.user_id,
+            name: row.name,
+            owner: row.owner,
+            scopes: row.scopes.0,
+            metadata: serde_json::json!(row.metadata.0),
+            revoked: row.revoked_at.is_some(),
+            disabled: row.disabled_at.is_some(),
+            expires_at: row.expires_at,
+            secret_expires_at: row.secret_expires_at,
+            settings: row.settings.map(|settings| settings.0).unwrap_or_default(),
+            project_settings: row.project_settings.map(|settings| settings.0).unwrap_or_default(),
+            saved: row.windows.map(|windows| windows.0).unwrap_or_default(),
+        }
+    }
+}
+
+/// Adds a key's first secret.
+pub(in crate::features::keys) async fn insert(
+    tx: &mut Tx,
+    id: SecretId,
+    key: KeyId,
+    secret: &NewSecret,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(key)
+        .bind(&secret.hash[..])
+        .bind(&secret.prefix)
+        .bind(&secret.first_four)
+        .bind(&secret.last_four)
+        .bind(now)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// What a shown secret belongs to. The caller compares the project with what it may see.
+///
+/// # Errors
+/// The storage.
+pub async fn by_hash(conn: Conn<'_>, hash: &[u8]) -> Result<Option<Facts>, DbError> {
+    let row: Option<Row> = on!(conn, BY_HASH, |c, sql| sqlx::query_as(sql).bind(hash).fetch_optional(c).await)?;
+    Ok(row.map(Facts::from))
+}
+
+/// The digests of a key's secrets.
+///
+/// # Errors
+/// The storage.
+pub async fn hashes(conn: Conn<'_>, key: KeyId) -> Result<Vec<Vec<u8>>, DbError> {
+    on!(conn, HASHES, |c, sql| sqlx::query_scalar(sql).bind(key).fetch_all(c).await)
+}
+
+/// The digests of all secrets, in the order of their ids, a page at a time.
+pub(super) async fn digests(
+    conn: Conn<'_>,
+    after: Option<SecretId>,
+    limit: i64,
+) -> Result<Vec<(SecretId, Vec<u8>)>, DbError> {
+    let after = after.unwrap_or(SecretId::from_bits(0));
+    on!(conn, DIGESTS, |c, sql| sqlx::query_as(sql).bind(after).bind(limit).fetch_all(c).await)
+}

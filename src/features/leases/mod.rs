@@ -1,0 +1,192 @@
+//! Leases: places of a key's concurrency, held for work that is done elsewhere. One that isn't renewed ends by itself.
+//!
+//! The places are counted in memory; each lease is on disk before it is given out, so that a restart forgets none.
+
+pub mod http;
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, LeaseId, ProjectId};
+use crate::ctx::Ctx;
+use crate::features::auth::Reach;
+use crate::features::idempotency::{self, Claimed};
+use crate::features::limits::status;
+use crate::gate::{KeyState, Lease};
+use crate::infra::db::DbError;
+
+/// The longest that a lease lasts without being renewed.
+pub const LONGEST: Duration = Duration::from_hours(24);
+
+/// A lease, as its holder sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Names it.
+    pub id: LeaseId,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// Why no lease was given.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// There is no such key.
+    #[error("there is no such key")]
+    NoKey,
+    /// The key is revoked, disabled or expired.
+    #[error("the key isn't good")]
+    NotActive,
+    /// Every place is taken.
+    #[error("every place is taken")]
+    Full {
+        /// Seconds until the first lease ends by itself; `None` if no lease holds a place.
+        retry_after: Option<u64>,
+    },
+    /// The `Idempotency-Key` was used before.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] DbError),
+}
+
+/// A place that was taken, given back unless the lease comes about.
+struct Taken {
+    state: Arc<KeyState>,
+    id: LeaseId,
+    kept: bool,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.state.release(self.id);
+        }
+    }
+}
+
+/// Gives a lease of a key.
+///
+/// # Errors
+/// See [`LeaseError`].
+pub async fn take(
+    ctx: &Ctx,
+    project: ProjectId,
+    key: KeyId,
+    ttl: Duration,
+    request: Option<idempotency::Request<'_>>,
+) -> Result<Held, LeaseError> {
+    let now = ctx.now();
+    if let Some(request) = &request
+        && let Some(earlier) = earlier(ctx, request, now).await?
+    {
+        return Ok(earlier);
+    }
+    let found = crate::features::keys::store::find(ctx.db.reader().await?.conn(), key, project).await?;
+    let found = found.ok_or(LeaseError::NoKey)?;
+    if crate::features::keys::rules::state(&found, None, now) != crate::features::keys::KeyState::Active {
+        return Err(LeaseError::NotActive);
+    }
+    let counted = status::counted(ctx, key, project).await?.ok_or(LeaseError::NoKey)?;
+    let held = Held { id: LeaseId::generate(now, &*ctx.rng), expires_at: now.saturating_add(ttl) };
+    let lease = Lease { id: held.id, expires_at: held.expires_at.as_micros() };
+    counted.state.lease(counted.rules.concurrency, lease, now.as_micros()).map_err(|first| LeaseError::Full {
+        retry_after: first.map(|at| u64::try_from(at - now.as_micros()).unwrap_or(0).div_ceil(1_000_000)),
+    })?;
+    let mut taken = Taken { state: counted.state, id: held.id, kept: false };
+    let mut tx = ctx.db.begin().await?;
+    if let Some(request) = &request {
+        idempotency::claim(&mut tx, request, &held.id.to_string(), now).await?;
+    }
+    store::insert(&mut tx, &held, key, now).await?;
+    tx.commit().await?;
+    taken.kept = true;
+    Ok(held)
+}
+
+/// What an earlier request with the same `Idempotency-Key` was given.
+async fn earlier(ctx: &Ctx, request: &idempotency::Request<'_>, now: Timestamp) -> Result<Option<Held>, LeaseError> {
+    let mut reader = ctx.db.reader().await?;
+    let since = now.saturating_sub(idempotency::KEPT);
+    let Some(found) = idempotency::store::find(reader.conn(), request, since).await? else {
+        return Ok(None);
+    };
+    if found.fingerprint != request.fingerprint {
+        return Err(Claimed::Mismatch.into());
+    }
+    let lease = match found.resource_id.parse() {
+        Ok(id) => store::find(reader.conn(), id, now).await?,
+        Err(_) => None,
+    };
+    // Ended meanwhile: its answer would no longer be true.
+    lease.map(|(held, _)| Some(held)).ok_or_else(|| Claimed::Replay { resource_id: found.resource_id }.into())
+}
+
+/// Gives a lease another end, counted from now; `None` if there is none for this caller, or it has ended.
+///
+/// # Errors
+/// The storage.
+pub async fn renew(ctx: &Ctx, reach: &Reach, id: LeaseId, ttl: Duration) -> Result<Option<Held>, DbError> {
+    let now = ctx.now();
+    let Some((before, key)) = visible(ctx, reach, id, now).await? else {
+        return Ok(None);
+    };
+    let held = Held { id, expires_at: now.saturating_add(ttl) };
+    let state = ctx.gate.state(key);
+    if !state.renew(id, held.expires_at.as_micros(), now.as_micros()) {
+        return Ok(None);
+    }
+    let written = async {
+        let mut tx = ctx.db.begin().await?;
+        store::renew(&mut tx, &held).await?;
+        tx.commit().await
+    }
+    .await;
+    if let Err(error) = written {
+        state.renew(id, before.expires_at.as_micros(), now.as_micros());
+        return Err(error);
+    }
+    Ok(Some(held))
+}
+
+/// Ends a lease; `false` if there is none for this caller, or it has ended.
+///
+/// # Errors
+/// The storage.
+pub async fn release(ctx: &Ctx, reach: &Reach, id: LeaseId) -> Result<bool, DbError> {
+    let Some((_, key)) = visible(ctx, reach, id, ctx.now()).await? else {
+        return Ok(false);
+    };
+    let mut tx = ctx.db.begin().await?;
+    store::delete(&mut tx, id).await?;
+    tx.commit().await?;
+    ctx.gate.state(key).release(id);
+    Ok(true)
+}
+
+async fn visible(ctx: &Ctx, reach: &Reach, id: LeaseId, now: Timestamp) -> Result<Option<(Held, KeyId)>, DbError> {
+    let mut reader = ctx.db.reader().await?;
+    let Some((held, key)) = store::find(reader.conn(), id, now).await? else {
+        return Ok(None);
+    };
+    let project = crate::features::keys::store::project_of(reader.conn(), key).await?;
+    Ok(project.filter(|project| reach.contains(*project)).map(|_| (held, key)))
+}
+
+/// Counts the leases that were given out before the start. To be called before anybody asks.
+///
+/// # Errors
+/// The storage.
+pub async fn read_in(ctx: &Ctx) -> Result<(), DbError> {
+    let now = ctx.now();
+    for (held, key) in store::live(ctx.db.reader().await?.conn(), now).await? {
+        let lease = Lease { id: held.id, expires_at: held.expires_at.as_micros() };
+        // Without a cap: whatever the cap is now, these were given.
+        if ctx.gate.state(key).lease(0, lease, now.as_micros()).is_err() {
+            tracing::error!(%key, "a lease found no place");
+        }
+    }
+    Ok(())
+}

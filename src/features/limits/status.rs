@@ -1,0 +1,86 @@
+//! How a key's limits stand, and setting their counts back.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::base::id::{KeyId, ProjectId};
+use crate::ctx::Ctx;
+use crate::features::audit::{self, Entry, Outcome};
+use crate::features::changes::{self, Change, Marking};
+use crate::features::events::{self, Event};
+use crate::features::keys::change::{ChangeError, Target};
+use crate::features::keys::{self, KeyView};
+use crate::gate::{Effective, KeyState, Rules, Standings};
+use crate::infra::db::DbError;
+
+use super::store;
+
+/// What holds for a key, and what is counted of it.
+#[derive(Debug)]
+pub struct Counted {
+    /// What holds, with the source of each value.
+    pub effective: Effective,
+    /// The same, compiled.
+    pub rules: Arc<Rules>,
+    /// The counts.
+    pub state: Arc<KeyState>,
+}
+
+impl Counted {
+    /// How the windows stand, in the order of the rules' limits.
+    #[must_use]
+    pub fn standings(&self, ctx: &Ctx) -> Standings {
+        self.state.ask(&self.rules, 0, ctx.steady())
+    }
+}
+
+/// What holds for a key of a project; `None` if there is no such key.
+///
+/// # Errors
+/// The storage.
+pub async fn counted(ctx: &Ctx, key: KeyId, project: ProjectId) -> Result<Option<Counted>, DbError> {
+    let mut reader = ctx.db.reader().await?;
+    let Some((own, project)) = keys::store::settings(reader.conn(), key, project).await? else {
+        return Ok(None);
+    };
+    let saved = store::load(reader.conn(), key).await?;
+    let effective = Effective::of(&own, &project, ctx.gate.defaults());
+    let (rules, state) = ctx.gate.counted(key, effective.clone(), &saved, ctx.steady());
+    Ok(Some(Counted { effective, rules, state }))
+}
+
+/// Sets every window of a key back to nothing used.
+///
+/// # Errors
+/// See [`ChangeError`].
+pub async fn reset(ctx: &Ctx, target: Target<'_>) -> Result<(), ChangeError> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin().await?;
+    let key = keys::store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
+    store::reset(&mut tx, target.key).await?;
+    let entry = Entry {
+        by: target.by,
+        at: now,
+        action: "key.reset_limits",
+        resource_type: "key",
+        resource_id: Some(target.key.to_string()),
+        project: Some(target.project),
+        outcome: Outcome::Success,
+        changes: None,
+    };
+    audit::append(&mut tx, ctx, entry).await?;
+    let event = Event {
+        at: now,
+        project: target.project,
+        kind: "key.updated",
+        resource_id: target.key.to_string(),
+        data: json!(KeyView::at(key, now)),
+    };
+    events::append(&mut tx, ctx, event).await?;
+    changes::append(&mut tx, ctx, Change::Limits(target.key), now).await?;
+    let marking = Marking::new(ctx, Change::Limits(target.key));
+    tx.commit().await?;
+    drop(marking);
+    Ok(())
+}

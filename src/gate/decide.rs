@@ -1,0 +1,189 @@
+//! The decision: may this key do this now? The same code for verification and for Keyward's own routes.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::base::clock::Timestamp;
+use crate::base::scope::Scopes;
+
+use super::code::Code;
+use super::entry::{Entry, Rules};
+use super::settings::QUOTA_SECONDS;
+use super::state::Admission;
+use super::windows::{Standing, Standings};
+
+/// The moment of a question, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Microseconds of the wall clock: for expiry, schedules and leases.
+    pub wall: i64,
+    /// Microseconds that never run backwards while the process lives: for windows.
+    pub steady: u64,
+}
+
+/// Who showed the key, and for what. What isn't known satisfies no restriction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Client<'a> {
+    /// From where.
+    pub ip: Option<IpAddr>,
+    /// With which method.
+    pub method: Option<&'a str>,
+    /// For which path.
+    pub path: Option<&'a str>,
+}
+
+/// What is asked of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The scopes that are all needed.
+    pub scopes: &'a Scopes,
+    /// How much of each window it takes, 1 to 1,000,000.
+    pub cost: u32,
+    /// Who asks.
+    pub client: Client<'a>,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision {
+    /// Yes, or why not.
+    pub code: Code,
+    /// The key's windows, if they were looked at.
+    pub standings: Option<Standings>,
+}
+
+/// Whether a key is good at all, whatever it wants.
+#[must_use]
+pub fn state(entry: &Entry, now: i64) -> Option<Code> {
+    if entry.revoked {
+        Some(Code::Revoked)
+    } else if entry.disabled {
+        Some(Code::Disabled)
+    } else if entry.is_expired(now) {
+        Some(Code::Expired)
+    } else {
+        None
+    }
+}
+
+fn from_there(rules: &Rules, client: &Client<'_>) -> bool {
+    rules.networks.as_ref().is_none_or(|networks| client.ip.is_some_and(|ip| networks.admits(ip)))
+}
+
+fn at_this_time(rules: &Rules, now: i64) -> bool {
+    rules.schedule.as_ref().is_none_or(|schedule| Timestamp::from_micros(now).is_some_and(|now| schedule.admits(now)))
+}
+
+fn for_this(rules: &Rules, client: &Client<'_>) -> bool {
+    rules.methods.as_ref().is_none_or(|methods| client.method.is_some_and(|method| methods.admits(method)))
+        && rules.paths.as_ref().is_none_or(|paths| client.path.is_some_and(|path| paths.admits(path)))
+}
+
+/// Why the rules refuse, limits apart.
+#[must_use]
+pub fn refusal(entry: &Entry, question: &Question<'_>, now: i64) -> Option<Code> {
+    if let Some(code) = state(entry, now) {
+        return Some(code);
+    }
+    if !from_there(&entry.rules, &question.client) {
+        Some(Code::IpNotAllowed)
+    } else if !at_this_time(&entry.rules, now) {
+        Some(Code::OutsideSchedule)
+    } else if !for_this(&entry.rules, &question.client) || !question.scopes.iter().all(|s| entry.covers(s.as_str())) {
+        Some(Code::InsufficientScope)
+    } else {
+        None
+    }
+}
+
+/// What a refusal by windows is called.
+#[must_use]
+pub fn limited(standings: &Standings) -> Code {
+    let short = |window: &Standing| window.refused && window.window_seconds < QUOTA_SECONDS;
+    if standings.iter().any(short) { Code::RateLimited } else { Code::QuotaExceeded }
+}
+
+/// Decides, and spends from all windows or from none. With `spend` off nothing is spent.
+#[must_use]
+pub fn decide(entry: &Entry, question: &Question<'_>, now: Moment, spend: bool) -> Decision {
+    if let Some(code) = refusal(entry, question, now.wall) {
+        return Decision { code, standings: None };
+    }
+    match entry.state.admit(&entry.rules, question.cost, now.wall, now.steady, spend) {
+        Admission::Full => Decision { code: Code::ConcurrencyLimited, standings: None },
+        Admission::Refused(standings) => Decision { code: limited(&standings), standings: Some(standings) },
+        Admission::Admitted(standings) => Decision { code: Code::Valid, standings: Some(standings) },
+    }
+}
+
+/// How one check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Nothing against it.
+    Passed,
+    /// It refuses.
+    Failed,
+    /// Nothing is set that could refuse.
+    Off,
+}
+
+/// One check of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Checked {
+    /// What was checked: the code that it answers when it refuses.
+    pub check: Code,
+    /// How it came out.
+    pub outcome: Outcome,
+}
+
+/// Seconds, rounded up and at least 1, after which a refused question is admitted if nothing else is spent meanwhile.
+#[must_use]
+pub fn retry_after(standings: &Standings) -> u64 {
+    let longest = standings.iter().filter(|window| window.refused).map(|window| window.reset_micros).max();
+    longest.unwrap_or(0).div_ceil(1_000_000).max(1)
+}
+
+/// The checks that come before there is a key.
+#[must_use]
+pub fn trace_unknown(code: Code) -> Vec<Checked> {
+    let malformed = Checked { check: Code::Malformed, outcome: Outcome::Failed };
+    let passed = Checked { check: Code::Malformed, outcome: Outcome::Passed };
+    match code {
+        Code::Malformed => vec![malformed],
+        _ => vec![passed, Checked { check: Code::NotFound, outcome: Outcome::Failed }],
+    }
+}
+
+/// Every check of a key that exists, in order, whether or not an earlier one refuses. Spends nothing.
+#[must_use]
+pub fn trace(entry: &Entry, question: &Question<'_>, now: Moment) -> Vec<Checked> {
+    let rules = &entry.rules;
+    let judged = |passes: bool| if passes { Outcome::Passed } else { Outcome::Failed };
+    let set = |is_set: bool, passes: bool| if is_set { judged(passes) } else { Outcome::Off };
+    let needs = !question.scopes.is_empty() || rules.methods.is_some() || rules.paths.is_some();
+    let holds = for_this(rules, &question.client) && question.scopes.iter().all(|s| entry.covers(s.as_str()));
+    let standings = entry.state.ask(rules, question.cost, now.steady);
+    let free = rules.concurrency == 0 || entry.state.in_use(now.wall) < rules.concurrency;
+    let windows = |quota: bool| {
+        let mut of_kind = standings.iter().filter(|w| (w.window_seconds >= QUOTA_SECONDS) == quota);
+        let is_set = rules.limits.iter().any(|limit| (limit.window_seconds >= QUOTA_SECONDS) == quota);
+        set(is_set, of_kind.all(|window| !window.refused))
+    };
+    [
+        (Code::Malformed, Outcome::Passed),
+        (Code::NotFound, Outcome::Passed),
+        (Code::Revoked, judged(!entry.revoked)),
+        (Code::Disabled, judged(!entry.disabled)),
+        (Code::Expired, judged(!entry.is_expired(now.wall))),
+        (Code::IpNotAllowed, set(rules.networks.is_some(), from_there(rules, &question.client))),
+        (Code::OutsideSchedule, set(rules.schedule.is_some(), at_this_time(rules, now.wall))),
+        (Code::InsufficientScope, set(needs, holds)),
+        (Code::ConcurrencyLimited, set(rules.concurrency > 0, free)),
+        (Code::RateLimited, windows(false)),
+        (Code::QuotaExceeded, windows(true)),
+    ]
+    .map(|(check, outcome)| Checked { check, outcome })
+    .into()
+}

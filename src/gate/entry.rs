@@ -1,0 +1,271 @@
+//! What verification knows of a key: one immutable entry, compiled once, shared by everybody who asks.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use serde_json::{Map, Value, json};
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
+use crate::base::scope::{Scope, Scopes, covers};
+
+use super::mark::Mark;
+use super::restrict::{Methods, Networks, Paths, Schedule};
+use super::settings::{Effective, KEPT_SECONDS, Settings};
+use super::state::KeyState;
+use super::windows::{Limit, Saved};
+
+/// What the storage says of a shown secret.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The key.
+    pub key: KeyId,
+    /// Which of its secrets.
+    pub secret: SecretId,
+    /// Whose.
+    pub project: ProjectId,
+    /// Whether that is the system project, whose keys act everywhere.
+    pub is_system: bool,
+    /// The person who answers for it.
+    pub user: Option<UserId>,
+    /// For people.
+    pub name: String,
+    /// Whom it is for.
+    pub owner: Option<String>,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// Whatever its owner keeps with it.
+    pub metadata: Value,
+    /// Taken back for good.
+    pub revoked: bool,
+    /// Switched off.
+    pub disabled: bool,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// The end of a superseded secret's overlap.
+    pub secret_expires_at: Option<Timestamp>,
+    /// What is set on it.
+    pub settings: Settings,
+    /// What is set on its project.
+    pub project_settings: Settings,
+    /// Its windows as they were last written.
+    pub saved: Vec<Saved>,
+}
+
+/// See the module. Its texts are rendered once, because they are answered many thousand times a second.
+#[derive(Debug)]
+pub struct Entry {
+    /// The key.
+    pub key: KeyId,
+    /// Which of its secrets.
+    pub secret: SecretId,
+    /// Whose.
+    pub project: ProjectId,
+    /// The person who answers for it.
+    pub user: Option<UserId>,
+    /// What restricts it.
+    pub rules: Arc<Rules>,
+    /// What is counted of it.
+    pub state: Arc<KeyState>,
+    /// Tells when something changed for its whole project.
+    project_mark: Arc<Mark>,
+    /// The state of the world that it was read from.
+    epoch: u64,
+    /// Microseconds; `i64::MAX` is never.
+    expires_at: i64,
+    secret_expires_at: i64,
+    /// `"name":…,"owner":…,"scopes":[…],"metadata":{…},"expires_at":…`
+    text: Box<str>,
+    /// Where in `text` the name ends, and where the scopes stand between their brackets.
+    name_end: u32,
+    scopes: (u32, u32),
+    /// Whether its project's keys act everywhere.
+    pub is_system: bool,
+    /// Taken back for good.
+    pub revoked: bool,
+    /// Switched off.
+    pub disabled: bool,
+}
+
+impl Entry {
+    pub(super) fn new(
+        facts: Facts,
+        rules: Arc<Rules>,
+        state: Arc<KeyState>,
+        project_mark: Arc<Mark>,
+        epoch: u64,
+    ) -> Self {
+        let end = |at: Option<Timestamp>| at.map_or(i64::MAX, Timestamp::as_micros);
+        let mut text = format!("\"name\":{}", json!(facts.name));
+        let name_end = text.len();
+        // Writing into a string can't fail.
+        let _ = write!(text, ",\"owner\":{},\"scopes\":[", json!(facts.owner));
+        let from = text.len();
+        for (i, scope) in facts.scopes.iter().enumerate() {
+            let _ = write!(text, "{}\"{scope}\"", if i == 0 { "" } else { "," });
+        }
+        let scopes = (from, text.len());
+        let _ = write!(text, "],\"metadata\":{},\"expires_at\":{}", facts.metadata, json!(facts.expires_at));
+        let at = |place: usize| u32::try_from(place).unwrap_or(0);
+        Self {
+            key: facts.key,
+            secret: facts.secret,
+            project: facts.project,
+            user: facts.user,
+            rules,
+            state,
+            project_mark,
+            epoch,
+            expires_at: end(facts.expires_at),
+            secret_expires_at: end(facts.secret_expires_at),
+            name_end: at(name_end),
+            scopes: (at(scopes.0), at(scopes.1)),
+            text: text.into(),
+            is_system: facts.is_system,
+            revoked: facts.revoked,
+            disabled: facts.disabled,
+        }
+    }
+
+    /// Whether nothing has changed since it was read, neither all nor what it is about.
+    #[must_use]
+    pub(super) fn is_current(&self, all: u64) -> bool {
+        self.epoch >= all && self.epoch >= self.state.mark.get() && self.epoch >= self.project_mark.get()
+    }
+
+    /// Whether its time is over, or its secret's.
+    #[must_use]
+    pub fn is_expired(&self, now: i64) -> bool {
+        self.expires_at <= now || self.secret_expires_at <= now
+    }
+
+    /// Whether a superseded secret was shown.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.secret_expires_at != i64::MAX
+    }
+
+    fn part(&self, from: u32, to: u32) -> &str {
+        self.text.get(from as usize..to as usize).unwrap_or_default()
+    }
+
+    /// `"name":…`: what every answer tells of a proven key.
+    #[must_use]
+    pub fn name_field(&self) -> &str {
+        self.part(0, self.name_end)
+    }
+
+    /// `"name":…,"owner":…,"scopes":[…],"metadata":{…},"expires_at":…`: what a good answer tells.
+    #[must_use]
+    pub fn fields(&self) -> &str {
+        &self.text
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let quoted = self.name_field().strip_prefix("\"name\":").unwrap_or_default();
+        // Rendered by us.
+        serde_json::from_str(quoted).unwrap_or_default()
+    }
+
+    fn held(&self) -> impl Iterator<Item = &str> {
+        // Scopes hold neither quotes nor commas.
+        self.part(self.scopes.0, self.scopes.1).split(',').map(|quoted| quoted.trim_matches('"'))
+    }
+
+    /// Whether some scope of the key is enough for `wanted`.
+    #[must_use]
+    pub fn covers(&self, wanted: &str) -> bool {
+        self.held().any(|held| covers(held, wanted))
+    }
+
+    /// The scopes.
+    #[must_use]
+    pub fn scopes(&self) -> Scopes {
+        Scopes::new(self.held().filter_map(|held| held.parse::<Scope>().ok()))
+    }
+
+    /// Bytes in memory, what is shared with other keys left out.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        // Two counts of the `Arc`, the cache's own slot, and the allocator's rounding.
+        size_of::<Self>() + self.text.len() + 16 + 96
+    }
+}
+
+/// What restricts a key: the effective configuration, compiled. Keys for which the same holds share one.
+#[derive(Debug)]
+pub struct Rules {
+    /// Its limits, shorter windows first.
+    pub limits: Box<[Limit]>,
+    /// Simultaneous operations; 0 is off.
+    pub concurrency: u32,
+    /// From where; `None` is anywhere.
+    pub networks: Option<Networks>,
+    /// When; `None` is always.
+    pub schedule: Option<Schedule>,
+    /// With which methods; `None` is any.
+    pub methods: Option<Methods>,
+    /// For which paths; `None` is any.
+    pub paths: Option<Paths>,
+    /// Whether some window must survive the end of the process.
+    pub is_kept: bool,
+    /// The `RateLimit-Policy` header; `None` without limits.
+    pub policy: Option<HeaderValue>,
+    /// For each limit: what stands before its numbers in a `RateLimit` header and in an answer.
+    pub heads: Box<[Head]>,
+}
+
+/// See [`Rules::heads`].
+#[derive(Debug)]
+pub struct Head {
+    /// `"minute";r=`
+    pub header: Box<str>,
+    /// `{"name":"minute","limit":60,"remaining":`
+    pub json: Box<str>,
+}
+
+impl Rules {
+    pub(super) fn compile(effective: Effective) -> Self {
+        let limits: Box<[Limit]> = effective.limits.into_iter().map(|(limit, _)| limit).collect();
+        let policy = limits
+            .iter()
+            .map(|l| format!("\"{}\";q={};w={}", l.name, l.limit, l.window_seconds))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let heads = limits
+            .iter()
+            .map(|l| Head {
+                header: format!("\"{}\";r=", l.name).into(),
+                json: format!("{{\"name\":\"{}\",\"limit\":{},\"remaining\":", l.name, l.limit).into(),
+            })
+            .collect();
+        Self {
+            is_kept: limits.iter().any(|limit| limit.window_seconds >= KEPT_SECONDS),
+            policy: if limits.is_empty() { None } else { HeaderValue::try_from(policy).ok() },
+            heads,
+            limits,
+            concurrency: effective.concurrency.0,
+            networks: effective.ip_allow.0,
+            schedule: effective.schedule.0,
+            methods: effective.method_allow.0,
+            paths: effective.path_allow.0,
+        }
+    }
+}
+
+/// What tells two effective configurations apart.
+pub(super) fn fingerprint(effective: &Effective) -> String {
+    let limits: Vec<_> =
+        effective.limits.iter().map(|(l, _)| json!([l.name.as_ref(), l.limit, l.window_seconds])).collect();
+    let mut parts = Map::new();
+    parts.insert("limits".to_owned(), json!(limits));
+    parts.insert("concurrency".to_owned(), json!(effective.concurrency.0));
+    parts.insert("ip".to_owned(), json!(effective.ip_allow.0));
+    parts.insert("schedule".to_owned(), json!(effective.schedule.0));
+    parts.insert("methods".to_owned(), json!(effective.method_allow.0));
+    parts.insert("paths".to_owned(), json!(effective.path_allow.0));
+    Value::Object(parts).to_string()
+}

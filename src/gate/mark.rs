@@ -1,0 +1,35 @@
+//! When something last changed, as numbers that only grow.
+//!
+//! Every change takes the next number of one [`Epoch`] and leaves it on the [`Mark`] of what it changed. Whoever reads the
+//! storage takes the present number first: what it read is current as long as no mark shows a greater one. A change that
+//! commits while it is read is thereby never missed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The number of the latest change of all.
+#[derive(Debug, Default)]
+pub struct Epoch(AtomicU64);
+
+impl Epoch {
+    /// To be taken before reading the storage.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// To be called after a change is in the storage.
+    pub fn advance(&self, mark: &Mark) {
+        let next = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        mark.0.fetch_max(next, Ordering::SeqCst);
+    }
+}
+
+/// The number of the latest change of one thing.
+#[derive(Debug, Default)]
+pub struct Mark(AtomicU64);
+
+impl Mark {
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,368 @@
+//! The gate: what decides in memory about keys, without HTTP and without SQL.
+//!
+//! `entry` is what is known of a key, `state` what is counted of it, `decide` the decision. [`Gate`] finds the entry of a
+//! shown key: in its cache, or by asking the storage through a function that it is given, once for all who wait. Every
+//! change of a key leaves a mark (`mark`), by which an entry that was read before it is recognised.
+
+mod code;
+mod decide;
+mod entry;
+mod known;
+mod mark;
+pub mod people;
+pub mod restrict;
+mod rulebook;
+mod settings;
+mod state;
+mod states;
+mod windows;
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
+
+use crate::base::id::{KeyId, ProjectId};
+
+pub use code::{CODES, Code, OUTCOMES};
+pub use decide::{
+    Checked, Client, Decision, Moment, Outcome, Question, decide, limited, refusal, retry_after, state, trace,
+    trace_unknown,
+};
+pub use entry::{Entry, Facts, Rules};
+pub use mark::{Epoch, Mark};
+pub use settings::{
+    Effective, KEPT_SECONDS, Limits, MAX_CONCURRENCY, QUOTA_SECONDS, ServerDefaults, Settings, Source, whole,
+};
+pub use state::{Admission, KeyState, Lease, Pending};
+pub use windows::{Limit, Saved, Standing, Standings};
+
+use known::Known;
+use rulebook::Rulebook;
+use states::States;
+
+/// SHA-256 of a shown key.
+pub type Digest = [u8; 32];
+
+/// How long an unknown key is remembered as unknown, in microseconds.
+const MISSING_FOR: u64 = 10_000_000;
+/// How many unknown keys are remembered.
+const MISSING_ENTRIES: usize = 65_536;
+/// How long the cache is trusted without word from the storage of what others changed, in microseconds.
+pub const TRUST: u64 = 5_000_000;
+/// How long a state is kept after the last change: longer than any look-up takes.
+const IDLE: u64 = 60_000_000;
+
+/// How much the cache may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Keys.
+    pub entries: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Gate {
+    entries: Cache<Digest, Arc<Entry>, Weight, BuildHasherDefault<FirstEight>>,
+    missing: Cache<Digest, u64, quick_cache::UnitWeighter, BuildHasherDefault<FirstEight>>,
+    /// Which keys can exist at all.
+    pub known: Known,
+    states: States,
+    projects: Mutex<std::collections::HashMap<ProjectId, Arc<Mark>>>,
+    rulebook: Rulebook,
+    /// People who are logged in.
+    pub people: people::People,
+    epoch: Epoch,
+    /// Tells when anything may have changed.
+    all: Mark,
+    unwritten: Mutex<Vec<Arc<KeyState>>>,
+    /// Steady microseconds of the last word from the storage.
+    heard: AtomicU64,
+    defaults: ServerDefaults,
+    lookups: Lookups,
+}
+
+/// How look-ups went.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    /// Answered by the storage.
+    pub loaded: AtomicU64,
+    /// The storage knew nothing of it.
+    pub absent: AtomicU64,
+    /// Known to be unknown, without asking.
+    pub spared: AtomicU64,
+}
+
+/// What a look-up comes to.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// The key.
+    Entry(Arc<Entry>),
+    /// There is none.
+    Unknown,
+}
+
+impl Gate {
+    /// An empty one.
+    #[must_use]
+    pub fn new(bounds: Bounds, defaults: ServerDefaults) -> Self {
+        let entries = bounds.entries.max(1);
+        // Every entry weighs at least its share, so that both bounds hold.
+        let weight = Weight { least: bounds.bytes.div_ceil(entries).max(1) };
+        let options = |items: u64, weight: u64| {
+            let items = usize::try_from(items).unwrap_or(usize::MAX);
+            OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(weight).build()
+        };
+        let cache = match options(entries, bounds.bytes.max(1)) {
+            Ok(options) => Cache::with_options(
+                options,
+                weight,
+                BuildHasherDefault::default(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            // Both capacities are given.
+            Err(_) => {
+                Cache::with(1, 1, weight, BuildHasherDefault::default(), quick_cache::sync::DefaultLifecycle::default())
+            }
+        };
+        Self {
+            entries: cache,
+            missing: Cache::with(
+                MISSING_ENTRIES,
+                MISSING_ENTRIES as u64,
+                quick_cache::UnitWeighter,
+                BuildHasherDefault::default(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            known: Known::default(),
+            states: States::default(),
+            projects: Mutex::default(),
+            rulebook: Rulebook::default(),
+            people: people::People::default(),
+            epoch: Epoch::default(),
+            all: Mark::default(),
+            unwritten: Mutex::default(),
+            heard: AtomicU64::new(0),
+            defaults,
+            lookups: Lookups::default(),
+        }
+    }
+
+    /// What the server sets where neither key nor project do.
+    #[must_use]
+    pub fn defaults(&self) -> &ServerDefaults {
+        &self.defaults
+    }
+
+    /// How look-ups went.
+    #[must_use]
+    pub fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    /// Keys in the cache.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the cache is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Notes that the storage has told of everything that others changed.
+    pub fn heard(&self, steady: u64) {
+        self.heard.fetch_max(steady, Ordering::Release);
+    }
+
+    /// Whether the storage has been heard of what others changed a short time ago.
+    #[must_use]
+    pub fn is_trusted(&self, steady: u64) -> bool {
+        steady.saturating_sub(self.heard.load(Ordering::Acquire)) <= TRUST
+    }
+
+    fn is_current(&self, entry: &Entry) -> bool {
+        entry.is_current(self.all.get())
+    }
+
+    /// What the cache says of a key, if it can be trusted and says anything.
+    #[must_use]
+    pub fn cached(&self, digest: &Digest, steady: u64) -> Option<Arc<Entry>> {
+        if !self.is_trusted(steady) {
+            return None;
+        }
+        self.entries.get(digest).filter(|entry| self.is_current(entry))
+    }
+
+    /// Finds a key: in the cache, or through `load`, which asks the storage. Of many who ask for one key at once, one loads.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub async fn find<F, E>(&self, digest: &Digest, steady: u64, load: impl Fn() -> F) -> Result<Found, E>
+    where
+        F: Future<Output = Result<Option<Facts>, E>>,
+    {
+        if !self.is_trusted(steady) {
+            let epoch = self.epoch.now();
+            return Ok(load().await?.map_or(Found::Unknown, |facts| Found::Entry(self.compile(facts, epoch, steady))));
+        }
+        loop {
+            if let Some(entry) = self.cached(digest, steady) {
+                return Ok(Found::Entry(entry));
+            }
+            if !self.may_exist(digest, steady) {
+                self.lookups.spared.fetch_add(1, Ordering::Relaxed);
+                return Ok(Found::Unknown);
+            }
+            self.entries.remove_if(digest, |entry| !self.is_current(entry));
+            let guard = match self.entries.get_value_or_guard_async(digest).await {
+                Ok(entry) if self.is_current(&entry) => return Ok(Found::Entry(entry)),
+                Ok(_) => continue,
+                Err(guard) => guard,
+            };
+            let epoch = self.epoch.now();
+            let Some(facts) = load().await? else {
+                self.lookups.absent.fetch_add(1, Ordering::Relaxed);
+                self.missing.insert(*digest, steady + MISSING_FOR);
+                return Ok(Found::Unknown);
+            };
+            self.lookups.loaded.fetch_add(1, Ordering::Relaxed);
+            let entry = self.compile(facts, epoch, steady);
+            if self.is_current(&entry) {
+                // Refused only where somebody removed the place meanwhile.
+                drop(guard.insert(Arc::clone(&entry)));
+                return Ok(Found::Entry(entry));
+            }
+        }
+    }
+
+    fn may_exist(&self, digest: &Digest, steady: u64) -> bool {
+        if self.missing.get(digest).is_some_and(|until| steady < until) {
+            return false;
+        }
+        self.known.may_hold(digest, steady)
+    }
+
+    fn compile(&self, facts: Facts, epoch: u64, steady: u64) -> Arc<Entry> {
+        let effective = Effective::of(&facts.settings, &facts.project_settings, &self.defaults);
+        let (rules, state) = self.counted(facts.key, effective, &facts.saved, steady);
+        let mark = self.project_mark(facts.project);
+        Arc::new(Entry::new(facts, rules, state, mark, epoch))
+    }
+
+    /// The numbers of changes.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// What a key's windows counted is forgotten, in the storage already.
+    pub fn reset(&self, key: KeyId) {
+        let state = self.states.get(key);
+        if state.reset() {
+            self.write_later(&state);
+        }
+    }
+
+    /// A new secret exists.
+    pub fn made(&self, digest: &Digest) {
+        self.known.add(digest);
+        self.missing.remove(digest);
+    }
+
+    /// A key has changed in the storage.
+    pub fn changed(&self, key: KeyId) {
+        self.epoch.advance(&self.states.get(key).mark);
+    }
+
+    /// Anything may have changed.
+    pub fn forget_all(&self) {
+        self.people.changed(&self.epoch);
+        self.epoch.advance(&self.all);
+    }
+
+    /// Something has changed for every key of a project.
+    pub fn project_changed(&self, project: ProjectId) {
+        self.epoch.advance(&self.project_mark(project));
+    }
+
+    fn project_mark(&self, project: ProjectId) -> Arc<Mark> {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(projects.entry(project).or_default())
+    }
+
+    /// The compiled form of what holds for a key, and its counts, restored from what was saved if nothing was counted yet.
+    #[must_use]
+    pub fn counted(
+        &self,
+        key: KeyId,
+        effective: Effective,
+        saved: &[Saved],
+        steady: u64,
+    ) -> (Arc<Rules>, Arc<KeyState>) {
+        let rules = self.rulebook.rules(effective);
+        let state = self.states.get(key);
+        state.restore(&rules, saved, steady);
+        (rules, state)
+    }
+
+    /// The state of a key, made if there is none.
+    #[must_use]
+    pub fn state(&self, key: KeyId) -> Arc<KeyState> {
+        self.states.get(key)
+    }
+
+    /// Remembers a state that has something unwritten for the first time.
+    pub fn write_later(&self, state: &Arc<KeyState>) {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(state));
+    }
+
+    /// Takes the states that have something unwritten.
+    #[must_use]
+    pub fn take_unwritten(&self) -> Vec<Arc<KeyState>> {
+        std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets states without which nothing is lost.
+    pub fn forget_idle(&self, now: Moment) {
+        let since = now.steady.saturating_sub(IDLE);
+        self.states.retain(|state| !state.is_idle(now.wall, now.steady, since));
+    }
+}
+
+/// The weight of an entry in bytes, of the digest that leads to it included.
+#[derive(Clone, Debug)]
+struct Weight {
+    least: u64,
+}
+
+impl Weighter<Digest, Arc<Entry>> for Weight {
+    fn weight(&self, _: &Digest, entry: &Arc<Entry>) -> u64 {
+        (entry.bytes() as u64).max(self.least)
+    }
+}
+
+/// The first eight bytes of a digest are as good a hash as any.
+#[derive(Clone, Copy, Debug, Default)]
+struct FirstEight(u64);
+
+impl Hasher for FirstEight {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    // An array's length comes before its bytes.
+    fn write_usize(&mut self, _: usize) {}
+}

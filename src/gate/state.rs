@@ -1,0 +1,285 @@
+//! What is counted of one key: its windows, what is in use, its leases, and what isn't written yet. One short lock.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::base::id::{KeyId, LeaseId, SecretId};
+
+use super::code::{Code, OUTCOMES};
+use super::entry::Rules;
+use super::mark::Mark;
+use super::settings::KEPT_SECONDS;
+use super::windows::{Saved, Standings, Windows};
+
+/// See the module. Lives as long as an entry of its key, or while something is counted.
+#[derive(Debug)]
+pub struct KeyState {
+    /// The key.
+    pub key: KeyId,
+    /// When the key was last changed.
+    pub mark: Mark,
+    /// The second in which the key last called Keyward itself.
+    called: AtomicI64,
+    counted: Mutex<Counted>,
+}
+
+/// What stands under the lock.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// What `windows` are counted for.
+    rules: Option<Arc<Rules>>,
+    windows: Windows,
+    /// Whether what was written of the windows has been read.
+    restored: bool,
+    /// Requests being worked on.
+    in_use: u32,
+    leases: Option<Box<Vec<Lease>>>,
+    pending: Option<Box<Pending>>,
+    /// Steady microseconds of the latest change here.
+    at: u64,
+}
+
+/// Work done elsewhere that holds one of a key's places.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// Names it.
+    pub id: LeaseId,
+    /// When it ends by itself, in microseconds.
+    pub expires_at: i64,
+}
+
+/// What isn't written yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Verifications by outcome.
+    pub outcomes: [u32; OUTCOMES],
+    /// The latest use of each secret, in microseconds.
+    pub uses: Vec<(SecretId, i64)>,
+    /// Whether a window that must survive was spent from.
+    pub spent: bool,
+}
+
+impl Pending {
+    fn used(&mut self, secret: SecretId, at: i64) {
+        match self.uses.iter_mut().find(|(other, _)| *other == secret) {
+            Some((_, latest)) => *latest = at.max(*latest),
+            None => self.uses.push((secret, at)),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (count, more) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *count = count.saturating_add(more);
+        }
+        for (secret, at) in &other.uses {
+            self.used(*secret, *at);
+        }
+        self.spent |= other.spent;
+    }
+}
+
+/// Why a question that the rules allow is refused all the same, or how the windows stand after it.
+#[derive(Clone, Copy, Debug)]
+pub enum Admission {
+    /// Go on.
+    Admitted(Standings),
+    /// A window refuses.
+    Refused(Standings),
+    /// Every place is taken.
+    Full,
+}
+
+impl KeyState {
+    pub(super) fn new(key: KeyId) -> Self {
+        Self { key, mark: Mark::default(), called: AtomicI64::new(i64::MIN), counted: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what was written of the windows, unless that was done before.
+    pub(super) fn restore(&self, rules: &Arc<Rules>, saved: &[Saved], steady: u64) {
+        let mut counted = self.lock();
+        if !counted.restored {
+            counted.restored = true;
+            counted.windows = Windows::restore(&rules.limits, saved, steady);
+            counted.rules = Some(Arc::clone(rules));
+        }
+    }
+
+    /// Decides about concurrency and all windows together, and spends from all or from none. `now` are microseconds of
+    /// the wall clock, for leases; `steady` of a clock that never runs backwards, for windows.
+    pub fn admit(&self, rules: &Arc<Rules>, cost: u32, now: i64, steady: u64, spend: bool) -> Admission {
+        let mut counted = self.lock();
+        if rules.concurrency > 0 && counted.places(now) >= rules.concurrency {
+            return Admission::Full;
+        }
+        counted.follow(rules, steady);
+        let (admitted, standings) = counted.windows.admit(&rules.limits, cost, steady, spend);
+        counted.at = steady;
+        if admitted { Admission::Admitted(standings) } else { Admission::Refused(standings) }
+    }
+
+    /// Decides about all windows together, whatever is in use, and spends from all or from none.
+    pub fn spend(&self, rules: &Arc<Rules>, cost: u32, steady: u64) -> Admission {
+        let mut counted = self.lock();
+        counted.follow(rules, steady);
+        let (admitted, standings) = counted.windows.admit(&rules.limits, cost, steady, true);
+        counted.at = steady;
+        if admitted { Admission::Admitted(standings) } else { Admission::Refused(standings) }
+    }
+
+    /// What the windows would say to a question of this cost; 0 only reads.
+    pub fn ask(&self, rules: &Arc<Rules>, cost: u32, steady: u64) -> Standings {
+        let mut counted = self.lock();
+        counted.follow(rules, steady);
+        counted.windows.admit(&rules.limits, cost, steady, false).1
+    }
+
+    /// Forgets what the windows counted; `true` if that must be written and wasn't going to be.
+    pub fn reset(&self) -> bool {
+        let mut counted = self.lock();
+        counted.windows.reset();
+        counted.restored = true;
+        let first = counted.pending.is_none();
+        counted.pending.get_or_insert_default().spent = true;
+        first
+    }
+
+    /// Counts an outcome; `true` if it is the first that isn't written yet.
+    pub fn count(&self, code: Code, secret: SecretId, now: i64, spent: bool) -> bool {
+        let mut counted = self.lock();
+        let first = counted.pending.is_none();
+        let pending = counted.pending.get_or_insert_default();
+        if let Some(count) = code.outcome().and_then(|i| pending.outcomes.get_mut(i)) {
+            *count = count.saturating_add(1);
+        }
+        pending.spent |= spent;
+        if code == Code::Valid {
+            pending.used(secret, now);
+        }
+        first
+    }
+
+    /// Notes that the key called Keyward itself, once a second at most; `true` if it is the first that isn't written yet.
+    pub fn called(&self, secret: SecretId, now: i64) -> bool {
+        let second = now.div_euclid(1_000_000);
+        if self.called.swap(second, Ordering::Relaxed) == second {
+            return false;
+        }
+        let mut counted = self.lock();
+        let first = counted.pending.is_none();
+        counted.pending.get_or_insert_default().used(secret, now);
+        first
+    }
+
+    /// Takes a place for a request; `false` if all are taken. Every place must be given back.
+    pub fn enter(&self, cap: u32, now: i64) -> bool {
+        let mut counted = self.lock();
+        let free = cap == 0 || counted.places(now) < cap;
+        if free {
+            counted.in_use = counted.in_use.saturating_add(1);
+        }
+        free
+    }
+
+    /// Gives a request's place back.
+    pub fn leave(&self) {
+        let mut counted = self.lock();
+        counted.in_use = counted.in_use.saturating_sub(1);
+    }
+
+    /// Takes a place until `lease` ends; `Err` with the first moment at which one may be free, if all are taken.
+    ///
+    /// # Errors
+    /// See above; microseconds.
+    pub fn lease(&self, cap: u32, lease: Lease, now: i64) -> Result<(), Option<i64>> {
+        let mut counted = self.lock();
+        if cap > 0 && counted.places(now) >= cap {
+            return Err(counted.leases.iter().flat_map(|leases| leases.iter()).map(|lease| lease.expires_at).min());
+        }
+        counted.leases.get_or_insert_default().push(lease);
+        Ok(())
+    }
+
+    /// Gives a lease another end; `false` if there is none, or it has ended.
+    pub fn renew(&self, id: LeaseId, expires_at: i64, now: i64) -> bool {
+        let mut counted = self.lock();
+        counted.places(now);
+        let lease = counted.leases.iter_mut().flat_map(|leases| leases.iter_mut()).find(|lease| lease.id == id);
+        lease.map(|lease| lease.expires_at = expires_at).is_some()
+    }
+
+    /// Ends a lease.
+    pub fn release(&self, id: LeaseId) {
+        let mut counted = self.lock();
+        if let Some(leases) = &mut counted.leases {
+            leases.retain(|lease| lease.id != id);
+        }
+    }
+
+    /// Places that are taken.
+    pub fn in_use(&self, now: i64) -> u32 {
+        self.lock().places(now)
+    }
+
+    /// Takes what isn't written, with the windows that must survive if they changed.
+    pub fn take(&self) -> Option<(Pending, Option<Vec<Saved>>)> {
+        let mut counted = self.lock();
+        let pending = *counted.pending.take()?;
+        let saved = pending.spent.then(|| {
+            let limits = counted.rules.as_ref().map_or(&[][..], |rules| &rules.limits);
+            counted.windows.save(limits, KEPT_SECONDS)
+        });
+        Some((pending, saved))
+    }
+
+    /// Gives back what couldn't be written; `true` if nothing else is unwritten.
+    pub fn give_back(&self, pending: &Pending) -> bool {
+        let mut counted = self.lock();
+        let first = counted.pending.is_none();
+        counted.pending.get_or_insert_default().add(pending);
+        first
+    }
+
+    /// Whether nothing would be lost without it: nothing in use, nothing unwritten, nothing counted that isn't written,
+    /// and nothing changed since `since`.
+    pub(super) fn is_idle(&self, now: i64, steady: u64, since: u64) -> bool {
+        let mut counted = self.lock();
+        if counted.places(now) > 0 || counted.pending.is_some() || counted.at > since {
+            return false;
+        }
+        let Some(rules) = counted.rules.clone() else {
+            return true;
+        };
+        let standings = counted.windows.standings(&rules.limits, steady);
+        standings.iter().all(|window| window.used == 0 || window.window_seconds >= KEPT_SECONDS)
+    }
+}
+
+impl Counted {
+    /// Places that are taken, once the leases that have ended are gone.
+    fn places(&mut self, now: i64) -> u32 {
+        let Some(leases) = &mut self.leases else {
+            return self.in_use;
+        };
+        leases.retain(|lease| lease.expires_at > now);
+        let leased = u32::try_from(leases.len()).unwrap_or(u32::MAX);
+        if leased == 0 {
+            self.leases = None;
+        }
+        self.in_use.saturating_add(leased)
+    }
+
+    /// Counts for these rules from now on.
+    fn follow(&mut self, rules: &Arc<Rules>, steady: u64) {
+        if self.rules.as_ref().is_some_and(|own| Arc::ptr_eq(own, rules)) {
+            return;
+        }
+        if let Some(own) = &self.rules {
+            self.windows.reconfigure(&own.limits, &rules.limits, steady);
+        }
+        self.rules = Some(Arc::clone(rules));
+    }
+}
