@@ -117,7 +117,39 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// When something came, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The clock that never runs backwards.
+    pub monotonic: Duration,
+}
+
 impl Capabilities {
+    /// Something comes now.
+    #[must_use]
+    pub fn arrival(&self) -> Arrival {
+        Arrival { wall: self.now(), monotonic: self.clock.monotonic() }
+    }
+
+    /// The moment of an arrival.
+    #[must_use]
+    pub fn moment_at(&self, arrival: Arrival) -> Moment {
+        Moment { wall: arrival.wall.as_micros(), steady: self.steady_origin.saturating_add(micros(arrival.monotonic)) }
+    }
+
+    /// This moment, some time after an arrival: half as dear as reading both clocks again.
+    #[must_use]
+    pub fn moment_after(&self, arrival: Arrival) -> Moment {
+        let monotonic = self.clock.monotonic();
+        let since = i64::try_from(monotonic.saturating_sub(arrival.monotonic).as_micros()).unwrap_or(i64::MAX);
+        Moment {
+            wall: arrival.wall.as_micros().saturating_add(since),
+            steady: self.steady_origin.saturating_add(micros(monotonic)),
+        }
+    }
+
     /// Microseconds since 1970 that never run backwards while the process lives, whatever becomes of the wall clock.
     #[must_use]
     pub fn steady(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The HTTP service: every feature's routes, the layer stack, the listeners, and the graceful end.
 
 mod accept;
+mod activity;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -116,7 +117,12 @@ impl Service {
         B::Error: Into<BoxError>,
     {
         layers::edge(&self.ctx, peer, request, |client, request| async move {
-            if is_hot(&request) { self.verify(&client, request).await } else { self.route(client, request).await }
+            if is_hot(&request) {
+                self.verify(&client, request).await
+            } else {
+                // In a box: it is large, and would be copied with every request that doesn't come here.
+                Box::pin(self.route(client, request)).await
+            }
         })
         .await
     }
@@ -335,4 +341,21 @@ fn connections(wanted: usize) -> usize {
         tracing::warn!(wanted, possible, "the limit on open files allows fewer connections than max_connections");
     }
     wanted.min(possible)
+}
+
+#[cfg(test)]
+mod tests {
+    /// A future that is moved is copied: what every request carries must stay small.
+    #[test]
+    fn the_hot_future_is_small() {
+        let call = super::Service::call::<super::Body>;
+        let size = size_of_output(&call);
+        assert!(size < 3072, "{size} bytes");
+    }
+
+    fn size_of_output<'a, F: Future>(
+        _: &impl Fn(&'a super::Service, Option<super::SocketAddr>, super::Request<super::Body>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
 }

@@ -20,6 +20,9 @@ pub(super) const PLACEHOLDER: &str = "sk_000000000000000000000000000000000000000
 /// Bases that differ by more than this say that the machine has changed its speed in between.
 const STEADY: f64 = 0.12;
 
+/// The share of its core that whoever is the bottleneck has.
+const SATURATED: f64 = 0.9;
+
 /// What `wrk` sends.
 #[derive(Clone, Default)]
 pub(super) struct Call {
@@ -129,7 +132,7 @@ impl<'a> Target<'a> {
         if status == 200 && good {
             return Ok(());
         }
-        let body: String = text.chars().take(300).collect();
+        let body: String = text.chars().take(120).collect();
         Err(format!("{} {} answered {status}, not {:?}: {body}", self.call.method, self.call.path, self.answer).into())
     }
 }
@@ -145,8 +148,9 @@ pub(super) struct Run {
     pub(super) p99: f64,
     /// Answers of 400 and above.
     pub(super) refused: f64,
-    /// Of one core.
+    /// Shares of their cores that the load generator and the server had.
     client_busy: f64,
+    server_busy: f64,
     /// Microseconds of the server's core for a request.
     pub(super) server_time: f64,
     /// What somebody else was answered at the same time: requests a second, and the share of them refused.
@@ -162,9 +166,9 @@ pub(super) struct Compared {
     pub(super) p99: f64,
     /// Of the server's time for a request.
     pub(super) work: f64,
-    /// The machine's speed changed in too many of the brackets.
+    /// The machine's speed changed, or somebody else used it, in too many of the brackets.
     pub(super) unsteady: bool,
-    /// The load generator had hardly any time left: the row may measure it instead of the server.
+    /// The load generator had no time left, and the server had: the row measures it instead of the server.
     pub(super) client_bound: bool,
 }
 
@@ -187,12 +191,11 @@ impl Bench {
         while kept.len() < self.brackets && dropped.len() < self.brackets {
             let middle = self.measure(variant).await?;
             let after = self.measure(base).await?;
-            let difference = (before.rate - after.rate).abs() / before.rate.max(after.rate);
             let bracket = [before, middle, after.clone()];
-            if difference > STEADY {
-                dropped.push(bracket);
-            } else {
+            if steady(&bracket) {
                 kept.push(bracket);
+            } else {
+                dropped.push(bracket);
             }
             before = after;
         }
@@ -204,15 +207,16 @@ impl Bench {
             median(kept.iter().map(|[before, middle, after]| of(middle) * 2.0 / (of(before) + of(after))))
         };
         let base: Vec<_> = kept.iter().flat_map(|[before, _, after]| [before, after]).collect();
-        let variant: Vec<_> = kept.iter().map(|[_, middle, _]| middle).collect();
+        let base = medians(&base);
+        let variant = medians(&kept.iter().map(|[_, middle, _]| middle).collect::<Vec<_>>());
         Ok(Compared {
-            base: medians(&base),
-            variant: medians(&variant),
+            client_bound: [&base, &variant].iter().any(|run| run.client_busy > 0.97 && run.server_busy < 0.95),
+            base,
+            variant,
             rate: ratio(|run| run.rate),
             p99: ratio(|run| run.p99),
             work: ratio(|run| run.server_time),
             unsteady,
-            client_bound: variant.iter().chain(&base).any(|run| run.client_busy > 0.97),
         })
     }
 
@@ -251,6 +255,7 @@ impl Bench {
         }
         let share = run.rate / (run.rate + run.beside.0);
         run.server_time = used * share * 1e6 / run.requests;
+        run.server_busy = used * run.rate / run.requests;
         target.check().await?;
         Ok(run)
     }
@@ -313,10 +318,19 @@ impl Bench {
             p99,
             refused,
             client_busy,
+            server_busy: 0.0,
             server_time: 0.0,
             beside: (0.0, 0.0),
         })
     }
+}
+
+/// Whether nothing but what it measures has made a bracket what it is.
+fn steady(bracket: &[Run; 3]) -> bool {
+    // One of the two always has work: if neither had its core for itself, somebody else did.
+    let disturbed = bracket.iter().any(|run| run.client_busy.max(run.server_busy) < SATURATED);
+    let [before, _, after] = bracket;
+    !disturbed && (before.rate - after.rate).abs() / before.rate.max(after.rate) <= STEADY
 }
 
 fn medians(runs: &[&Run]) -> Run {
@@ -328,6 +342,7 @@ fn medians(runs: &[&Run]) -> Run {
         p99: of(|run| run.p99),
         refused: of(|run| run.refused),
         client_busy: of(|run| run.client_busy),
+        server_busy: of(|run| run.server_busy),
         server_time: of(|run| run.server_time),
         beside: (of(|run| run.beside.0), of(|run| run.beside.1)),
     }

@@ -255,14 +255,14 @@ impl World<'_> {
         let count = self.of.many;
         let guessed = bench.ask_all(&guess(strangers(&bench.directory, count)?), count, 60).await?;
         report.note(format!(
-            "Guessing: {} different unknown keys took the server from {} to {} MB.",
+            "guessing: {} different unknown keys took the server from {} to {} MB.",
             grouped(guessed),
             memory >> 20,
             crowd.server.resident()? >> 20,
         ));
         for (name, now) in crowd.server.counters("keyward_key_cache").await? {
             let before = counters.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, before)| *before);
-            report.note(format!("Guessing: {name} {} (before: {})", grouped(now), grouped(before)));
+            report.note(format!("guessing: {name} {} (before: {})", grouped(now), grouped(before)));
         }
 
         let known = Target::new(&crowd.server, crowd.question(), VALID);
@@ -407,10 +407,12 @@ impl Report {
         println!("hold for this machine and this moment alone.\n");
         let compared = || self.rows.iter().filter_map(|row| row.compared.as_ref());
         if compared().any(|compared| compared.unsteady) {
-            println!("- ~ The machine's speed changed during too many of these runs.");
+            println!(
+                "- ~ In too many of these runs the machine changed its speed, or others used it: only the work holds."
+            );
         }
         if compared().any(|compared| compared.client_bound) {
-            println!("- \\* The load generator was busy all the time: the server may do more.");
+            println!("- \\* The load generator was busier than the server, which may do more.");
         }
         for note in &self.notes {
             println!("- {note}");

@@ -52,15 +52,21 @@ impl FromStr for Scope {
     type Err = NotAScope;
 
     fn from_str(text: &str) -> Result<Self, NotAScope> {
-        let parts: Vec<&str> = text.split(':').collect();
-        let plain = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
-        };
-        let (last, first) = parts.split_last().ok_or(NotAScope)?;
+        // A wildcard is only ever the whole last part.
+        let stem = text.strip_suffix(":*").unwrap_or(text);
+        let parts = stem.split(':').count() + usize::from(stem.len() < text.len());
+        let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
+        let mut before = b':';
+        let no_part_is_empty = stem.bytes().all(|b| {
+            let fine = plain(b) || (b == b':' && before != b':');
+            before = b;
+            fine
+        });
         let valid = text.len() <= MAX_LENGTH
-            && (2..=8).contains(&parts.len())
-            && first.iter().all(|part| plain(part))
-            && (plain(last) || *last == "*");
+            && (2..=8).contains(&parts)
+            && !stem.is_empty()
+            && no_part_is_empty
+            && before != b':';
         if valid { Ok(Self(text.to_owned())) } else { Err(NotAScope) }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::gate::MAX_CONCURRENCY;
 use crate::infra::config::SETTINGS;
 
 /// How results are written.
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// Make, list, show and revoke keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Show, set back and change the limits of a key.
+    #[command(subcommand)]
+    Ratelimit(Ratelimit),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -70,7 +74,9 @@ impl Command {
     pub(crate) fn only_looks(&self) -> bool {
         matches!(
             self,
-            Self::Users(Users::List(_)) | Self::Keys(Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. })
+            Self::Users(Users::List(_))
+                | Self::Keys(Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. })
+                | Self::Ratelimit(_)
         )
     }
 }
@@ -121,26 +127,9 @@ pub(crate) struct Whose {
 pub(crate) enum Keys {
     /// Make a key and print it, this once.
     #[command(
-        after_help = "Example: keyward keys create billing --user ada --scopes orders:read,orders:write --expires 30d"
+        after_help = "Examples:\n  keyward keys create billing --user ada --scopes orders:read,orders:write --limit 5000 --expires 30d\n  keyward keys create worker --user ada --limit minute=60/1m --limit day=1000/1d --allow-ip 10.0.0.0/8,192.0.2.7"
     )]
-    Create {
-        /// For people: 1 to 100 characters.
-        name: String,
-        #[command(flatten)]
-        whose: Whose,
-        /// What it may do, separated by commas.
-        #[arg(long, value_delimiter = ',')]
-        scopes: Vec<String>,
-        /// How long it lasts: 5s, 15m, 12h, 30d; for ever if left out.
-        #[arg(long, value_name = "DURATION")]
-        expires: Option<String>,
-        /// For people.
-        #[arg(long)]
-        description: Option<String>,
-        /// Whom it is for, in your own words.
-        #[arg(long)]
-        owner: Option<String>,
-    },
+    Create(NewKey),
     /// List keys, newest first.
     #[command(after_help = "Example: keyward keys list --user ada --status active")]
     List {
@@ -175,6 +164,88 @@ pub(crate) enum Keys {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// What a new key shall be.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NewKey {
+    /// For people: 1 to 100 characters.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+    /// What it may do, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) scopes: Vec<String>,
+    /// How long it lasts: 5s, 15m, 12h, 30d; for ever if left out.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) expires: Option<String>,
+    /// For people.
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// Whom it is for, in your own words.
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// How often it may be used; repeat it for several windows. A number alone is for the server's usual window.
+    #[arg(long, value_name = "NAME=N/WINDOW")]
+    pub(crate) limit: Vec<String>,
+    /// Simultaneous operations; 0 is off.
+    #[arg(long, value_name = "N", value_parser = cap())]
+    pub(crate) concurrency: Option<u32>,
+    /// Networks or addresses from which alone it may be used, separated by commas.
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub(crate) allow_ip: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ratelimit {
+    /// Show how a key's limits stand, and where they come from.
+    #[command(after_help = "Example: keyward ratelimit status key_01K5ZV8QXW3M7C2R9T4B6D8F0G")]
+    Status {
+        /// The key's id, or - to read the key itself from standard input.
+        #[arg(value_name = "KEY_ID")]
+        id: String,
+    },
+    /// Set a key's limits back: nothing is used of any window any more.
+    #[command(after_help = "Example: keyward ratelimit reset key_01K5ZV8QXW3M7C2R9T4B6D8F0G --force")]
+    Reset {
+        /// The key's id, or - to read the key itself from standard input.
+        #[arg(value_name = "KEY_ID")]
+        id: String,
+        /// Don't ask.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give a key other limits. What a limit of the same name has counted stays counted.
+    #[command(
+        after_help = "Examples:\n  keyward ratelimit update key_01K5ZV8QXW3M7C2R9T4B6D8F0G --limit minute=60/1m --limit day=1000/1d\n  keyward ratelimit update key_01K5ZV8QXW3M7C2R9T4B6D8F0G --clear --concurrency 5"
+    )]
+    Update {
+        /// The key's id, or - to read the key itself from standard input.
+        #[arg(value_name = "KEY_ID")]
+        id: String,
+        #[command(flatten)]
+        change: LimitChange,
+    },
+}
+
+/// What shall be different.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct LimitChange {
+    /// How often it may be used; repeat it for several windows. All of its own limits from now on. A number alone is for the
+    /// server's usual window.
+    #[arg(long, value_name = "NAME=N/WINDOW", conflicts_with = "clear")]
+    pub(crate) limit: Vec<String>,
+    /// No limits of its own any more: those of its project hold, or the server's.
+    #[arg(long)]
+    pub(crate) clear: bool,
+    /// Simultaneous operations; 0 is off.
+    #[arg(long, value_name = "N", value_parser = cap())]
+    pub(crate) concurrency: Option<u32>,
+}
+
+fn cap() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(0..=i64::from(MAX_CONCURRENCY))
 }
 
 /// A parsed command line.

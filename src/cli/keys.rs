@@ -11,6 +11,7 @@ use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::By;
 use crate::features::auth::Grants;
+use crate::features::changes::follow;
 use crate::features::keys::change::{self, Target};
 use crate::features::keys::create::{self, Making, NewKey};
 use crate::features::keys::format::PresentedKey;
@@ -21,14 +22,14 @@ use crate::features::scopes::Scopes;
 use crate::features::users::rules::Username;
 use crate::features::{projects, users};
 
-use super::args::{Format, Keys, Whose};
-use super::{Failure, output};
+use super::args::{self, Format, Keys, Whose};
+use super::{Failure, limits, output};
 
-fn usage(text: impl std::fmt::Display) -> Failure {
+pub(super) fn usage(text: impl std::fmt::Display) -> Failure {
     Failure::Usage(text.to_string())
 }
 
-fn no_key() -> Failure {
+pub(super) fn no_key() -> Failure {
     Failure::Refused("there is no such key".to_owned())
 }
 
@@ -51,20 +52,7 @@ pub(super) fn more(cursor: Option<&str>) {
 
 pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), Failure> {
     match command {
-        Keys::Create { name, whose, scopes, expires, description, owner } => {
-            let scopes: Result<Vec<_>, _> = scopes.iter().map(|scope| scope.parse()).collect();
-            let new = NewKey {
-                name: Some(name),
-                description,
-                scopes: Some(Scopes::new(scopes.map_err(|error| usage(format!("--scopes: {error}")))?)),
-                expires_in: expires
-                    .map(|text| text.parse().map_err(|error| usage(format!("--expires: {error}"))))
-                    .transpose()?,
-                owner,
-                ..NewKey::default()
-            };
-            make(ctx, &whose, new, format).await?;
-        }
+        Keys::Create(new) => make(ctx, new, format).await?,
         Keys::List { whose, status, page } => {
             let named = whose.user.is_some() || whose.project.is_some() || whose.system;
             let project = if named { Some(project(ctx, &whose).await?.0) } else { None };
@@ -103,6 +91,7 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
             let by = By::system("cli", ctx);
             let reason: RevocationReason = word(&reason)?;
             let key = change::revoke(ctx, Target { by: &by, project, key: id }, reason, note).await?;
+            obeyed().await;
             match format {
                 Format::Json => output::json(&key)?,
                 Format::Table => output::say(&format!("revoked {id}")),
@@ -113,11 +102,31 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
     Ok(())
 }
 
-async fn make(ctx: &Ctx, whose: &Whose, new: NewKey, format: Format) -> Result<(), Failure> {
+/// Running services read the feed of changes every so often: after this wait, what is said of a change is true there too.
+pub(super) async fn obeyed() {
+    tokio::time::sleep(follow::INTERVAL * 2).await;
+}
+
+async fn make(ctx: &Ctx, new: args::NewKey, format: Format) -> Result<(), Failure> {
+    let args::NewKey { name, whose, scopes, expires, description, owner, limit, concurrency, allow_ip } = new;
+    let scopes: Result<Vec<_>, _> = scopes.iter().map(|scope| scope.parse()).collect();
+    let new = NewKey {
+        name: Some(name),
+        description,
+        scopes: Some(Scopes::new(scopes.map_err(|error| usage(format!("--scopes: {error}")))?)),
+        expires_in: expires
+            .map(|text| text.parse().map_err(|error| usage(format!("--expires: {error}"))))
+            .transpose()?,
+        owner,
+        limits: limits::read(&limit, &ctx.config.keys)?,
+        concurrency,
+        ip_allow: limits::networks(&allow_ip)?,
+        ..NewKey::default()
+    };
     if whose.user.is_none() && whose.project.is_none() && !whose.system {
         return Err(usage("say whose key it is: --user USERNAME, --project ID, or --system"));
     }
-    let (project, responsible) = project(ctx, whose).await?;
+    let (project, responsible) = project(ctx, &whose).await?;
     let making = Making {
         by: &By::system("cli", ctx),
         caller_id: "system",
@@ -162,7 +171,7 @@ async fn project(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::b
 }
 
 /// A key by its id, or by itself on standard input.
-async fn find(ctx: &Ctx, id: &str) -> Result<(KeyId, ProjectId), Failure> {
+pub(super) async fn find(ctx: &Ctx, id: &str) -> Result<(KeyId, ProjectId), Failure> {
     let mut reader = ctx.db.reader().await?;
     if id == "-" {
         let mut text = String::new();
@@ -184,7 +193,7 @@ fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
     let time = |at: Option<crate::base::clock::Timestamp>| at.map_or("never".to_owned(), |at| at.to_string());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let scopes = key.scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let rows = [
+    let mut rows = vec![
         ("id", key.id.to_string()),
         ("name", key.name.clone()),
         ("key", key.display.clone()),
@@ -200,7 +209,8 @@ fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
         ("revoked", time(key.revoked_at)),
         ("reason", text(&key.revoked_reason)),
     ];
-    output::table(&["FIELD", "VALUE"], rows.map(|(name, value)| vec![name.to_owned(), value]));
+    rows.extend(limits::set_on(key));
+    output::table(&["FIELD", "VALUE"], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
     Ok(())
 }
 

@@ -6,7 +6,9 @@ mod args;
 mod config;
 mod doctor;
 mod keys;
+mod limits;
 mod output;
+mod ratelimit;
 mod serve;
 mod users;
 
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use crate::base::clock::SystemClock;
 use crate::base::rng::SystemRng;
 use crate::ctx::Ctx;
+use crate::embed::open_storage;
 use crate::infra::config::{Config, ConfigError, DatabaseUrl, Loaded};
 use crate::infra::db::{self, Db, MigrationState, StartError};
 use crate::infra::telemetry::logs::{self, Output};
@@ -102,9 +105,14 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Doctor => doctor::doctor(&config, format).await,
             Command::Config => config::show(&loaded, format),
             Command::Openapi => config::openapi(config).await,
-            Command::Users(_) | Command::Keys(_) if command.only_looks() && is_missing(&config) => Err(no_database()),
+            Command::Users(_) | Command::Keys(_) | Command::Ratelimit(_)
+                if command.only_looks() && is_missing(&config) =>
+            {
+                Err(no_database())
+            }
             Command::Users(command) => users::run(&ready(config).await?, command, format).await,
             Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
+            Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }
     })
@@ -163,24 +171,9 @@ fn no_database() -> Failure {
     )
 }
 
-/// Opens the storage and brings its schema up to date, or says that it isn't.
-pub(crate) async fn open(config: &Config) -> Result<Db, Failure> {
-    let db = Db::open(&config.database).await?;
-    if config.database.migrate_on_start {
-        db::migrate(&db).await?;
-    } else {
-        match db::migration_state(&db).await? {
-            MigrationState::Current(_) => {}
-            MigrationState::Behind(_) => return Err(StartError::Older.into()),
-            MigrationState::Ahead(version) => return Err(StartError::Newer(version).into()),
-        }
-    }
-    Ok(db)
-}
-
 /// What a command works with.
 async fn ready(config: Config) -> Result<Ctx, Failure> {
-    let db = open(&config).await?;
+    let db = open_storage(&config).await?;
     let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
     crate::features::projects::ensure_system(&ctx).await?;
     Ok(ctx)

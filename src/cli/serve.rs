@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::base::clock::SystemClock;
 use crate::base::rng::SystemRng;
 use crate::ctx::Ctx;
+use crate::embed::open_storage;
 use crate::features::{projects, users};
 use crate::infra::config::{Config, LogFormat};
 use crate::infra::telemetry::logs;
@@ -44,7 +45,7 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
     let mut stop = std::pin::pin!(stop);
 
     let start = async {
-        let db = super::open(&config).await?;
+        let db = open_storage(&config).await?;
         let format = config.log.format;
         let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
         ctx.set_access_log(logs::access(&ctx.config.log, ctx.metrics.access_dropped.clone())?);

@@ -10,7 +10,6 @@ use crate::base::scope::Scopes;
 use super::code::Code;
 use super::entry::{Entry, Rules};
 use super::settings::QUOTA_SECONDS;
-use super::state::Admission;
 use super::windows::{Standing, Standings};
 
 /// The moment of a question, on both clocks.
@@ -45,12 +44,14 @@ pub struct Question<'a> {
 }
 
 /// What is answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Decision {
     /// Yes, or why not.
     pub code: Code,
     /// The key's windows, if they were looked at.
-    pub standings: Option<Standings>,
+    pub standings: Option<Box<Standings>>,
+    /// Whether the key's state has something to be written, for the first time since it was.
+    pub to_write: bool,
 }
 
 /// Whether a key is good at all, whatever it wants.
@@ -104,17 +105,17 @@ pub fn limited(standings: &Standings) -> Code {
     if standings.iter().any(short) { Code::RateLimited } else { Code::QuotaExceeded }
 }
 
-/// Decides, and spends from all windows or from none. With `spend` off nothing is spent.
+/// Decides. A question that counts spends from all windows or from none, and is noted in the key's state; another changes
+/// nothing.
 #[must_use]
-pub fn decide(entry: &Entry, question: &Question<'_>, now: Moment, spend: bool) -> Decision {
+pub fn decide(entry: &Entry, question: &Question<'_>, now: Moment, counts: bool) -> Decision {
     if let Some(code) = refusal(entry, question, now.wall) {
-        return Decision { code, standings: None };
+        let to_write = counts && entry.state.count(code, entry.secret, now.wall, false);
+        return Decision { code, standings: None, to_write };
     }
-    match entry.state.admit(&entry.rules, question.cost, now.wall, now.steady, spend) {
-        Admission::Full => Decision { code: Code::ConcurrencyLimited, standings: None },
-        Admission::Refused(standings) => Decision { code: limited(&standings), standings: Some(standings) },
-        Admission::Admitted(standings) => Decision { code: Code::Valid, standings: Some(standings) },
-    }
+    let secret = counts.then_some(entry.secret);
+    let (code, standings, to_write) = entry.state.admit(&entry.rules, question.cost, now, secret);
+    Decision { code, standings, to_write }
 }
 
 /// How one check came out.

@@ -52,9 +52,6 @@ const MISSING_FOR: u64 = 10_000_000;
 const MISSING_ENTRIES: usize = 65_536;
 /// How long the cache is trusted without word from the storage of what others changed, in microseconds.
 pub const TRUST: u64 = 5_000_000;
-/// How long a state is kept after the last change: longer than any look-up takes.
-const IDLE: u64 = 60_000_000;
-
 /// How much the cache may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -329,10 +326,9 @@ impl Gate {
         std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets states without which nothing is lost.
+    /// Forgets states without which nothing is lost. To be called at intervals longer than any look-up takes.
     pub fn forget_idle(&self, now: Moment) {
-        let since = now.steady.saturating_sub(IDLE);
-        self.states.retain(|state| !state.is_idle(now.wall, now.steady, since));
+        self.states.sweep(now);
     }
 }
 

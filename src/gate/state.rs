@@ -1,11 +1,12 @@
 //! What is counted of one key: its windows, what is in use, its leases, and what isn't written yet. One short lock.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::id::{KeyId, LeaseId, SecretId};
 
 use super::code::{Code, OUTCOMES};
+use super::decide::{Moment, limited};
 use super::entry::Rules;
 use super::mark::Mark;
 use super::settings::KEPT_SECONDS;
@@ -20,6 +21,8 @@ pub struct KeyState {
     pub mark: Mark,
     /// The second in which the key last called Keyward itself.
     called: AtomicI64,
+    /// Whether the last sweep found nothing that would be lost, and nobody has asked for the state since.
+    idle: AtomicBool,
     counted: Mutex<Counted>,
 }
 
@@ -35,8 +38,6 @@ pub struct Counted {
     in_use: u32,
     leases: Option<Box<Vec<Lease>>>,
     pending: Option<Box<Pending>>,
-    /// Steady microseconds of the latest change here.
-    at: u64,
 }
 
 /// Work done elsewhere that holds one of a key's places.
@@ -78,20 +79,24 @@ impl Pending {
     }
 }
 
-/// Why a question that the rules allow is refused all the same, or how the windows stand after it.
+/// How the windows stand after a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Admission {
     /// Go on.
     Admitted(Standings),
     /// A window refuses.
     Refused(Standings),
-    /// Every place is taken.
-    Full,
 }
 
 impl KeyState {
     pub(super) fn new(key: KeyId) -> Self {
-        Self { key, mark: Mark::default(), called: AtomicI64::new(i64::MIN), counted: Mutex::default() }
+        Self {
+            key,
+            mark: Mark::default(),
+            called: AtomicI64::new(i64::MIN),
+            idle: AtomicBool::new(false),
+            counted: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Counted> {
@@ -108,17 +113,31 @@ impl KeyState {
         }
     }
 
-    /// Decides about concurrency and all windows together, and spends from all or from none. `now` are microseconds of
-    /// the wall clock, for leases; `steady` of a clock that never runs backwards, for windows.
-    pub fn admit(&self, rules: &Arc<Rules>, cost: u32, now: i64, steady: u64, spend: bool) -> Admission {
+    /// Decides about concurrency and all windows together. With the secret that was shown it spends, from all windows or
+    /// from none, and counts the outcome; without, nothing changes. Says also whether there is something to be written for
+    /// the first time.
+    pub fn admit(
+        &self,
+        rules: &Arc<Rules>,
+        cost: u32,
+        now: Moment,
+        secret: Option<SecretId>,
+    ) -> (Code, Option<Box<Standings>>, bool) {
         let mut counted = self.lock();
-        if rules.concurrency > 0 && counted.places(now) >= rules.concurrency {
-            return Admission::Full;
-        }
-        counted.follow(rules, steady);
-        let (admitted, standings) = counted.windows.admit(&rules.limits, cost, steady, spend);
-        counted.at = steady;
-        if admitted { Admission::Admitted(standings) } else { Admission::Refused(standings) }
+        let (code, standings) = if rules.concurrency > 0 && counted.places(now.wall) >= rules.concurrency {
+            (Code::ConcurrencyLimited, None)
+        } else {
+            counted.follow(rules, now.steady);
+            let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, secret.is_some());
+            // In a box: it is large, and handed on several times.
+            let standings = Box::new(standings);
+            (if admitted { Code::Valid } else { limited(&standings) }, Some(standings))
+        };
+        let Some(secret) = secret else {
+            return (code, standings, false);
+        };
+        let first = counted.note(code, secret, now.wall, code == Code::Valid && rules.is_kept);
+        (code, standings, first)
     }
 
     /// Decides about all windows together, whatever is in use, and spends from all or from none.
@@ -126,7 +145,6 @@ impl KeyState {
         let mut counted = self.lock();
         counted.follow(rules, steady);
         let (admitted, standings) = counted.windows.admit(&rules.limits, cost, steady, true);
-        counted.at = steady;
         if admitted { Admission::Admitted(standings) } else { Admission::Refused(standings) }
     }
 
@@ -149,17 +167,7 @@ impl KeyState {
 
     /// Counts an outcome; `true` if it is the first that isn't written yet.
     pub fn count(&self, code: Code, secret: SecretId, now: i64, spent: bool) -> bool {
-        let mut counted = self.lock();
-        let first = counted.pending.is_none();
-        let pending = counted.pending.get_or_insert_default();
-        if let Some(count) = code.outcome().and_then(|i| pending.outcomes.get_mut(i)) {
-            *count = count.saturating_add(1);
-        }
-        pending.spent |= spent;
-        if code == Code::Valid {
-            pending.used(secret, now);
-        }
-        first
+        self.lock().note(code, secret, now, spent)
     }
 
     /// Notes that the key called Keyward itself, once a second at most; `true` if it is the first that isn't written yet.
@@ -243,11 +251,22 @@ impl KeyState {
         first
     }
 
-    /// Whether nothing would be lost without it: nothing in use, nothing unwritten, nothing counted that isn't written,
-    /// and nothing changed since `since`.
-    pub(super) fn is_idle(&self, now: i64, steady: u64, since: u64) -> bool {
+    /// Somebody asks for the state.
+    pub(super) fn asked(&self) {
+        self.idle.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether two sweeps in a row have found nothing that would be lost without it. Between them lies more time than any
+    /// look-up takes: one that began before the last change is over, and won't miss the mark of that change.
+    pub(super) fn sweep(&self, now: Moment) -> bool {
+        let idle = self.is_idle(now.wall, now.steady);
+        self.idle.swap(idle, Ordering::Relaxed) && idle
+    }
+
+    /// Whether nothing would be lost without it: nothing in use, nothing unwritten, nothing counted that isn't written.
+    fn is_idle(&self, now: i64, steady: u64) -> bool {
         let mut counted = self.lock();
-        if counted.places(now) > 0 || counted.pending.is_some() || counted.at > since {
+        if counted.places(now) > 0 || counted.pending.is_some() {
             return false;
         }
         let Some(rules) = counted.rules.clone() else {
@@ -259,6 +278,20 @@ impl KeyState {
 }
 
 impl Counted {
+    /// Notes an outcome; `true` if it is the first that isn't written yet.
+    fn note(&mut self, code: Code, secret: SecretId, now: i64, spent: bool) -> bool {
+        let first = self.pending.is_none();
+        let pending = self.pending.get_or_insert_default();
+        if let Some(count) = code.outcome().and_then(|i| pending.outcomes.get_mut(i)) {
+            *count = count.saturating_add(1);
+        }
+        pending.spent |= spent;
+        if code == Code::Valid {
+            pending.used(secret, now);
+        }
+        first
+    }
+
     /// Places that are taken, once the leases that have ended are gone.
     fn places(&mut self, now: i64) -> u32 {
         let Some(leases) = &mut self.leases else {

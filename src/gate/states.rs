@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::id::KeyId;
 
+use super::decide::Moment;
 use super::state::KeyState;
 
 const SHARDS: usize = 64;
@@ -23,17 +24,19 @@ impl States {
     /// The state of a key, made if there is none.
     pub(super) fn get(&self, key: KeyId) -> Arc<KeyState> {
         // The last bits of an id are random.
-        let shard = &self.0[key.low_bits() as usize % SHARDS];
-        let mut states = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(states.entry(key).or_insert_with(|| Arc::new(KeyState::new(key))))
+        let shard = usize::try_from(key.low_bits() % SHARDS as u64).unwrap_or(0);
+        let mut states = self.0[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let state = states.entry(key).or_insert_with(|| Arc::new(KeyState::new(key)));
+        state.asked();
+        Arc::clone(state)
     }
 
-    /// Drops states that nobody else holds and that aren't to be kept.
-    pub(super) fn retain(&self, keep: impl Fn(&KeyState) -> bool) {
+    /// Drops states that nobody else holds and that have been idle for two sweeps.
+    pub(super) fn sweep(&self, now: Moment) {
         for shard in &self.0 {
             let mut states = shard.lock().unwrap_or_else(PoisonError::into_inner);
             // Nobody can come to hold one while its shard is locked.
-            states.retain(|_, state| Arc::strong_count(state) > 1 || keep(state));
+            states.retain(|_, state| Arc::strong_count(state) > 1 || !state.sweep(now));
             if states.capacity() > 4 * states.len().max(16) {
                 states.shrink_to_fit();
             }

@@ -5,6 +5,7 @@
 pub mod address_limit;
 pub mod config;
 pub mod db;
+pub mod deadline;
 pub mod passwords;
 pub mod reconcile;
 pub mod telemetry;

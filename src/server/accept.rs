@@ -3,9 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
 use super::Service;
+use super::activity::{Activity, Connections, Sending, Working};
 
 /// The largest head that hyper reads: more than we accept, so that the refusal can be a problem.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -37,10 +37,6 @@ const MAX_STREAMS: u32 = 64;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent HTTP/2 peer is asked for a sign of life, and how long it may take.
 const PING: Duration = Duration::from_secs(20);
-/// Bytes within the idle time that count as doing something: more than the answers to pings.
-const PROGRESS_BYTES: u64 = 4 * 1024;
-/// How long a connection may do nothing once the server stops.
-const QUIET_WHILE_STOPPING: Duration = Duration::from_millis(500);
 
 /// What answers the requests of a listener.
 #[derive(Clone)]
@@ -66,23 +62,40 @@ impl Answering {
 /// Serves the connections of one listener.
 pub(super) struct Acceptor {
     ctx: Ctx,
-    answering: Answering,
+    answering: Arc<Answering>,
     slots: Arc<Semaphore>,
     open: IntGauge,
     graceful: GracefulShutdown,
     stopping: watch::Sender<bool>,
+    connections: Connections,
+    reaper: AbortOnDrop,
+}
+
+/// A task that ends with whoever started it.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Acceptor {
     /// At most `connections` at once, of which `open` shows how many there are.
     pub(super) fn new(ctx: &Ctx, answering: Answering, connections: usize, open: IntGauge) -> Self {
+        let connections_open = Connections::default();
+        let stopping = watch::Sender::new(false);
+        let idle = ctx.config.server.header_timeout;
+        let reaper = AbortOnDrop(tokio::spawn(connections_open.clone().reap(idle, stopping.subscribe())));
         Self {
             open,
             ctx: ctx.clone(),
-            answering,
+            answering: Arc::new(answering),
             slots: Arc::new(Semaphore::new(connections)),
             graceful: GracefulShutdown::new(),
-            stopping: watch::Sender::new(false),
+            stopping,
+            connections: connections_open,
+            reaper,
         }
     }
 
@@ -114,6 +127,7 @@ impl Acceptor {
     pub(super) async fn finish(self) {
         self.stopping.send_replace(true);
         self.graceful.shutdown().await;
+        drop(self.reaper);
     }
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
@@ -125,15 +139,13 @@ impl Acceptor {
 
         let activity = Arc::new(Activity::default());
         let stream = Metered { inner: Box::pin(stream), activity: Arc::clone(&activity) };
-        let (answering, noted) = (self.answering.clone(), Arc::clone(&activity));
+        let (answering, noted) = (Arc::clone(&self.answering), Arc::clone(&activity));
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let working = Working::begin(Arc::clone(&noted));
-            let answering = answering.clone();
+            let answering = Arc::clone(&answering);
             async move {
                 let answer = answering.call(peer, request).await;
-                // From here on the connection is busy with the answer's body.
-                let sending = Sending::begin(&working.0);
-                drop(working);
+                let sending = working.answered();
                 Ok::<_, Infallible>(answer.map(|body| Answer { body, _sending: sending }))
             }
         });
@@ -149,18 +161,14 @@ impl Acceptor {
             .keep_alive_timeout(PING);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = self.graceful.watch(connection);
-        let open = Open::count(self.open.clone(), slot);
-        let stopping = self.stopping.subscribe();
-        tokio::spawn(async move {
+        let number = self.connections.number();
+        let open = Open::count(self.open.clone(), slot, self.connections.clone(), number);
+        let task = tokio::spawn(async move {
             let _open = open;
-            tokio::select! {
-                // Clients that break off or break the protocol are their own business.
-                _ = pin!(connection) => {}
-                // Hyper bounds the time for a head, but only once it knows the protocol, and not between the requests of
-                // HTTP/2; nor does it end a peer that takes none of its answers.
-                () = activity.quiet_for(idle, stopping) => {}
-            }
+            // Clients that break off or break the protocol are their own business.
+            drop(connection.await);
         });
+        self.connections.watch(number, activity, task.abort_handle());
     }
 
     /// Says why, as far as it can be said without waiting.
@@ -182,83 +190,6 @@ impl Acceptor {
             // Best effort: the connection is closed either way.
             drop(tokio::time::timeout(Duration::from_secs(1), told).await);
         });
-    }
-}
-
-/// What a connection does.
-#[derive(Debug, Default)]
-struct Activity {
-    /// Requests whose answer isn't known yet.
-    working: AtomicUsize,
-    /// Answers that aren't sent yet.
-    sending: AtomicUsize,
-    /// Beginnings and ends of both.
-    steps: AtomicU64,
-    /// Bytes that were written.
-    written: AtomicU64,
-}
-
-impl Activity {
-    /// Returns once the connection has done nothing for so long: no request was worked on, none began or ended, and hardly a
-    /// byte of an answer was taken. Once the server stops, sooner, unless an answer is still on its way.
-    async fn quiet_for(&self, idle: Duration, mut stopping: watch::Receiver<bool>) {
-        loop {
-            let before = self.reading();
-            let hurried = *stopping.borrow() && self.sending.load(Ordering::Relaxed) == 0;
-            let patience = if hurried { QUIET_WHILE_STOPPING } else { idle };
-            tokio::select! {
-                () = tokio::time::sleep(patience) => {}
-                Ok(()) = stopping.changed() => continue,
-            }
-            let after = self.reading();
-            let progress = after.0 != before.0 || after.1 - before.1 >= PROGRESS_BYTES;
-            if !progress && self.working.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-        }
-    }
-
-    fn reading(&self) -> (u64, u64) {
-        (self.steps.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
-    }
-
-    fn step(&self) {
-        self.steps.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A request whose answer isn't known yet.
-struct Working(Arc<Activity>);
-
-impl Working {
-    fn begin(activity: Arc<Activity>) -> Self {
-        activity.step();
-        activity.working.fetch_add(1, Ordering::Relaxed);
-        Self(activity)
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.0.step();
-        self.0.working.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// An answer that isn't sent yet.
-struct Sending(Arc<Activity>);
-
-impl Sending {
-    fn begin(activity: &Arc<Activity>) -> Self {
-        activity.sending.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.step();
-        self.0.sending.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -297,7 +228,7 @@ struct Metered {
 impl Metered {
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &written {
-            self.activity.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+            self.activity.wrote(*bytes);
         }
         written
     }
@@ -340,18 +271,21 @@ impl AsyncWrite for Metered {
 /// An open connection, counted while it lives.
 struct Open {
     gauge: IntGauge,
+    connections: Connections,
+    number: u64,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Open {
-    fn count(gauge: IntGauge, slot: OwnedSemaphorePermit) -> Self {
+    fn count(gauge: IntGauge, slot: OwnedSemaphorePermit, connections: Connections, number: u64) -> Self {
         gauge.inc();
-        Self { gauge, _slot: slot }
+        Self { gauge, connections, number, _slot: slot }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.gauge.dec();
+        self.connections.ended(self.number);
     }
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, TEXT_LENGTH, UserId};
 use crate::base::rng::Rng;
+use crate::ctx::Arrival;
 
 /// The peer of the connection, put into each request's extensions by the server.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,8 @@ pub struct RequestContext(Arc<RequestFacts>);
 /// See [`RequestContext`].
 #[derive(Debug)]
 pub struct RequestFacts {
+    /// When the request's head had come.
+    pub arrival: Arrival,
     /// The client's, if it is 1 to 128 visible ASCII characters, or one made here.
     pub id: String,
     /// Of a valid W3C `traceparent`: 32 lower-case hexadecimal digits.
@@ -88,9 +92,11 @@ impl std::ops::Deref for RequestContext {
 impl RequestContext {
     /// Reads it from a request.
     #[must_use]
-    pub fn read(headers: &HeaderMap, peer: Option<Peer>, trusted: &[IpNet], now: Timestamp, rng: &dyn Rng) -> Self {
+    pub fn read(headers: &HeaderMap, peer: Option<Peer>, trusted: &[IpNet], arrival: Arrival, rng: &dyn Rng) -> Self {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip().to_canonical());
+        let now = arrival.wall;
         Self(Arc::new(RequestFacts {
+            arrival,
             id: headers.get("x-request-id").and_then(accepted_id).unwrap_or_else(|| new_id(now, rng)),
             trace_id: headers.get("traceparent").and_then(trace_id),
             ip: client_address(peer, headers, trusted),
@@ -103,7 +109,7 @@ impl RequestContext {
     /// For what doesn't come over HTTP.
     #[must_use]
     pub fn internal(now: Timestamp, rng: &dyn Rng) -> Self {
-        Self::read(&HeaderMap::new(), None, &[], now, rng)
+        Self::read(&HeaderMap::new(), None, &[], Arrival { wall: now, monotonic: Duration::ZERO }, rng)
     }
 }
 
@@ -200,7 +206,7 @@ mod tests {
             &headers(pairs),
             Some(Peer(peer.parse().unwrap())),
             &trusted,
-            Timestamp::EPOCH,
+            Arrival { wall: Timestamp::EPOCH, monotonic: Duration::ZERO },
             &crate::base::rng::SystemRng,
         )
     }

@@ -106,7 +106,7 @@ fn imports_go_one_way() {
         for import in imports(&file, &code) {
             let target =
                 import.first().map_or(0, |first| if LAYERS.contains(&first.as_str()) { layer(first) } else { 0 });
-            let is_top = ["server", "worker", "cli"].contains(&import.first().map_or("", String::as_str));
+            let is_top = ["server", "worker", "embed", "cli"].contains(&import.first().map_or("", String::as_str));
             let target = if is_top { LAYERS.len() } else { target };
             if target > layer(&file) {
                 wrong.push(format!("{file} imports {}", import.join("::")));

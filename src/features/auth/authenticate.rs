@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-use crate::base::secret::Secret;
-use crate::ctx::Ctx;
+use crate::ctx::{Arrival, Ctx};
 use crate::features::keys::{self, format::PresentedKey};
 use crate::features::scopes::Scopes;
 use crate::features::{projects, sessions};
@@ -16,11 +15,11 @@ use crate::web::problem::Problem;
 use super::{Caller, Machine, Person};
 
 /// What the headers hold.
-pub(super) enum Credential {
+pub(super) enum Credential<'a> {
     /// After `Authorization: Bearer`.
-    Bearer(Secret),
+    Bearer(&'a str),
     /// After `X-API-Key`.
-    ApiKey(Secret),
+    ApiKey(&'a str),
 }
 
 /// The caller.
@@ -28,12 +27,12 @@ pub(super) enum Credential {
 /// # Errors
 /// `401` for no or no good credentials or two of them, `403` for a key that may not be used from here or now, `503` if the
 /// storage is gone.
-pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>) -> Result<Caller, Problem> {
+pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>, arrival: Arrival) -> Result<Caller, Problem> {
     match credential(headers)? {
-        Credential::Bearer(token) if sessions::token::is_token(token.expose()) => person(ctx, &token).await,
+        Credential::Bearer(token) if sessions::token::is_token(token) => Box::pin(person(ctx, token)).await,
         Credential::Bearer(key) | Credential::ApiKey(key) => {
-            let now = ctx.moment();
-            let entry = machine(ctx, &key, now).await?;
+            let now = ctx.moment_at(arrival);
+            let entry = machine(ctx, key, now).await?;
             permitted(ctx, &entry, client, &Scopes::default(), now)?;
             Ok(Caller::Machine(Machine(entry)))
         }
@@ -49,26 +48,26 @@ pub(super) async fn key(ctx: &Ctx, headers: &HeaderMap) -> Result<Option<Arc<Ent
         return Ok(None);
     }
     match credential(headers)? {
-        Credential::Bearer(token) if sessions::token::is_token(token.expose()) => Ok(None),
-        Credential::Bearer(key) | Credential::ApiKey(key) => machine(ctx, &key, ctx.moment()).await.map(Some),
+        Credential::Bearer(token) if sessions::token::is_token(token) => Ok(None),
+        Credential::Bearer(key) | Credential::ApiKey(key) => machine(ctx, key, ctx.moment()).await.map(Some),
     }
 }
 
-pub(super) fn credential(headers: &HeaderMap) -> Result<Credential, Problem> {
+pub(super) fn credential(headers: &HeaderMap) -> Result<Credential<'_>, Problem> {
     let ambiguous =
         || Problem::unauthorized("ambiguous_credentials", "Send one credential: Authorization or X-API-Key.");
     let mut keys = headers.get_all("x-api-key").iter();
     let mut bearers = headers.get_all(header::AUTHORIZATION).iter();
     let found = match (keys.next(), bearers.next()) {
         (Some(_), Some(_)) => return Err(ambiguous()),
-        (Some(value), None) => value.to_str().ok().map(|text| Credential::ApiKey(Secret::new(text.trim().to_owned()))),
+        (Some(value), None) => value.to_str().ok().map(|text| Credential::ApiKey(text.trim())),
         (None, Some(value)) => {
             let token = value
                 .to_str()
                 .ok()
                 .and_then(|text| text.split_once(' '))
                 .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-            token.map(|(_, token)| Credential::Bearer(Secret::new(token.trim().to_owned())))
+            token.map(|(_, token)| Credential::Bearer(token.trim()))
         }
         (None, None) => {
             return Err(missing());
@@ -89,8 +88,8 @@ fn refused() -> Problem {
     Problem::unauthorized("invalid_credentials", "The token or key isn't valid, or not any more.")
 }
 
-async fn person(ctx: &Ctx, token: &Secret) -> Result<Caller, Problem> {
-    let hash = sessions::token::hash(token.expose());
+async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
+    let hash = sessions::token::hash(token);
     let now = ctx.now();
     let known = if ctx.gate.is_trusted(ctx.steady()) { ctx.gate.people.get(&hash, now) } else { None };
     let logged_in = match known {
@@ -115,11 +114,11 @@ async fn person(ctx: &Ctx, token: &Secret) -> Result<Caller, Problem> {
 }
 
 /// A key that is good; where it may be used from isn't asked yet.
-async fn machine(ctx: &Ctx, key: &Secret, now: Moment) -> Result<Arc<Entry>, Problem> {
-    let digest = PresentedKey::parse(key.expose()).map_err(|_| refused())?.hash();
+async fn machine(ctx: &Ctx, key: &str, now: Moment) -> Result<Arc<Entry>, Problem> {
+    let digest = PresentedKey::parse(key).map_err(|_| refused())?.hash();
     let entry = match ctx.gate.cached(&digest, now.steady) {
         Some(entry) => entry,
-        None => match keys::secrets::find(ctx, &digest).await? {
+        None => match Box::pin(keys::secrets::find(ctx, &digest)).await? {
             Found::Entry(entry) => entry,
             Found::Unknown => return Err(refused()),
         },

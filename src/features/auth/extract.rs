@@ -37,7 +37,7 @@ async fn authenticated(parts: &mut Parts, ctx: &Ctx) -> Result<(Caller, By), Pro
     let caller = match parts.extensions.get::<ApiKey>() {
         // Judged already, by the layer.
         Some(ApiKey(entry)) => Caller::Machine(Machine(Arc::clone(entry))),
-        None => authenticate::caller(ctx, &parts.headers, own_client(&origin, parts)).await?,
+        None => authenticate::caller(ctx, &parts.headers, own_client(&origin, parts), ctx.arrival()).await?,
     };
     // Set once a request: a second time would be the same caller.
     let _ = origin.caller.set(caller.name());

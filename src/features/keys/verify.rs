@@ -34,7 +34,7 @@ pub struct Answer {
     /// Whose key it is; there once the secret is proven, whatever the code.
     pub entry: Option<Arc<Entry>>,
     /// How its windows stand, if they were looked at.
-    pub standings: Option<Standings>,
+    pub standings: Option<Box<Standings>>,
     /// Seconds after which the same question may be admitted; with the codes of limits alone.
     pub retry_after: Option<u64>,
     /// Every check and its outcome; only for a dry run.
@@ -45,15 +45,15 @@ pub struct Answer {
 ///
 /// # Errors
 /// The storage.
-pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>) -> Result<Answer, DbError> {
+pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, now: Moment) -> Result<Answer, DbError> {
     let Ok(presented) = PresentedKey::parse(question.key) else {
         return Ok(unknown(ctx, Code::Malformed, question.dry_run));
     };
     let digest = presented.hash();
-    let now = ctx.moment();
     let entry = match ctx.gate.cached(&digest, now.steady) {
         Some(entry) => entry,
-        None => match secrets::find(ctx, &digest).await? {
+        // In a box: what asks the storage is large, and would be copied with every question that doesn't.
+        None => match Box::pin(secrets::find(ctx, &digest)).await? {
             Found::Entry(entry) => entry,
             Found::Unknown => return Ok(unknown(ctx, Code::NotFound, question.dry_run)),
         },
@@ -66,13 +66,15 @@ pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>) -> Result
 
 fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) -> Answer {
     let asked = gate::Question { scopes: question.scopes, cost: question.cost, client: question.client };
-    let spend = !question.dry_run;
-    let gate::Decision { code, standings } = gate::decide(&entry, &asked, now, spend);
-    if spend {
-        count(ctx, &entry, code, now, code == Code::Valid);
+    let gate::Decision { code, standings, to_write } = gate::decide(&entry, &asked, now, !question.dry_run);
+    if !question.dry_run {
+        ctx.metrics.verifications.inc(code.index());
+    }
+    if to_write {
+        ctx.gate.write_later(&entry.state);
     }
     let retry_after = match code {
-        Code::RateLimited | Code::QuotaExceeded => standings.as_ref().map(gate::retry_after),
+        Code::RateLimited | Code::QuotaExceeded => standings.as_deref().map(gate::retry_after),
         Code::ConcurrencyLimited => Some(1),
         _ => None,
     };

@@ -1,5 +1,6 @@
 //! JSON bodies.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::invalid::Invalid;
+use crate::infra::deadline::within;
 use crate::web::problem::Problem;
 
 use crate::base::object::Object;
@@ -109,7 +111,7 @@ where
             }
             Ok::<(), B::Error>(())
         };
-        tokio::time::timeout(SLOWEST.0, gather)
+        within(SLOWEST.0, pin!(gather))
             .await
             .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))?
             .map_err(|_| Problem::bad_request("bad_request", "The request's body ended early."))?;

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::pin::pin;
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::MatchedPath;
@@ -17,6 +17,7 @@ use futures_util::FutureExt as _;
 
 use crate::base::id::TEXT_LENGTH;
 use crate::ctx::Ctx;
+use crate::infra::deadline::within;
 use crate::infra::telemetry::access::AccessRecord;
 use crate::web::problem::Problem;
 use crate::web::request::{Peer, RequestContext};
@@ -34,12 +35,17 @@ pub async fn edge<B, F>(
 where
     F: Future<Output = Response>,
 {
-    let started = ctx.clock.monotonic();
     let trusted = &ctx.config.server.trusted_proxies;
-    let client = RequestContext::read(request.headers(), peer.map(Peer), trusted, ctx.now(), &*ctx.rng);
+    let client = RequestContext::read(request.headers(), peer.map(Peer), trusted, ctx.arrival(), &*ctx.rng);
     let version = request.version();
-    let in_flight = InFlight::enter(ctx, request.method(), &client, started);
-    let mut response = answer(inner(client.clone(), request), ctx.config.server.request_timeout).await;
+    let in_flight = InFlight::enter(ctx, request.method(), &client);
+    let work = pin!(AssertUnwindSafe(inner(client.clone(), request)).catch_unwind());
+    let mut response = match within(ctx.config.server.request_timeout, work).await {
+        Ok(Ok(response)) => response,
+        // The panic's own message has gone to the log through the hook that `main` sets.
+        Ok(Err(_)) => Problem::internal(&"a handler panicked").into_response(),
+        Err(_) => Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response(),
+    };
     finish(&mut response, &client);
     // Whoever keeps the connection learns now that it will be closed, not by a broken request.
     if ctx.is_draining() && version <= Version::HTTP_11 {
@@ -47,16 +53,6 @@ where
     }
     in_flight.answered(&response);
     response
-}
-
-/// The inner answer, or a problem for a handler that takes too long or panics.
-async fn answer(work: impl Future<Output = Response>, deadline: Duration) -> Response {
-    match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
-        Ok(Ok(response)) => response,
-        // The panic's own message has gone to the log through the hook that `main` sets.
-        Ok(Err(_)) => Problem::internal(&"a handler panicked").into_response(),
-        Err(_) => Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response(),
-    }
 }
 
 /// Notes the template of the route that was taken, for the record. Only templates are logged and counted: a path may hold
@@ -91,6 +87,8 @@ fn finish(response: &mut Response, client: &RequestContext) {
         }
     }
     let headers = response.headers_mut();
+    // At once, instead of growing step by step.
+    headers.reserve(HEADERS);
     if let Ok(id) = HeaderValue::from_str(&client.id) {
         headers.insert(REQUEST_ID, id);
     }
@@ -103,6 +101,9 @@ fn finish(response: &mut Response, client: &RequestContext) {
     absent(headers, header::CACHE_CONTROL, "no-store");
     absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
 }
+
+/// Headers that are added to an answer here and by hyper.
+const HEADERS: usize = 8;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -128,16 +129,15 @@ struct InFlight<'a> {
     ctx: &'a Ctx,
     method: &'static str,
     client: RequestContext,
-    started: Duration,
     status: u16,
     bytes: Option<u64>,
 }
 
 impl<'a> InFlight<'a> {
-    fn enter(ctx: &'a Ctx, method: &Method, client: &RequestContext, started: Duration) -> Self {
+    fn enter(ctx: &'a Ctx, method: &Method, client: &RequestContext) -> Self {
         ctx.metrics.http.begin();
         let method = bounded(method);
-        Self { ctx, method, client: client.clone(), started, status: CLIENT_CLOSED_REQUEST, bytes: None }
+        Self { ctx, method, client: client.clone(), status: CLIENT_CLOSED_REQUEST, bytes: None }
     }
 
     fn answered(mut self, response: &Response) {
@@ -150,13 +150,13 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let (ctx, client) = (self.ctx, &self.client);
         let route = client.route.get().map_or(UNMATCHED, |route| route);
-        let took = ctx.clock.monotonic().saturating_sub(self.started);
+        let took = ctx.clock.monotonic().saturating_sub(client.arrival.monotonic);
         ctx.metrics.route(self.method, route).end(self.status, took);
         let log = ctx.access_log();
         if log.is_on() {
             let mut text = [0; TEXT_LENGTH];
             log.record(&AccessRecord {
-                at: ctx.now(),
+                at: client.arrival.wall.saturating_add(took),
                 method: self.method,
                 route,
                 status: self.status,

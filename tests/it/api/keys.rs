@@ -126,7 +126,8 @@ both_engines! {
 
         let valid = ask(&["orders:read", "orders:write"]).await;
         assert_eq!(valid["code"], "VALID");
-        assert_eq!((&valid["owner"], &valid["metadata"]["plan"], &valid["scopes"], &valid["limits"]), (&json!("acme"), &json!("gold"), &json!(["orders:*"]), &json!([])));
+        assert_eq!((&valid["owner"], &valid["metadata"]["plan"], &valid["scopes"]), (&json!("acme"), &json!("gold"), &json!(["orders:*"])));
+        assert_eq!(valid["limits"], json!([{"name": "default", "limit": 1000, "remaining": 999, "reset_seconds": 3660}]));
         assert_eq!(valid["expires_at"], "2031-05-06T12:01:00Z");
         let short = ask(&["orders:read", "users:read"]).await;
         assert_eq!((&short["code"], &short["key_id"]), (&json!("INSUFFICIENT_SCOPE"), &key["id"]));

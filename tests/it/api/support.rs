@@ -1,6 +1,9 @@
-//! What several of these files need: callers by address, keys of the system, rows of the trail, and raw sockets.
+//! What several of these files need: callers by address, keys of the system, questions about keys, rows of the trail, and
+//! raw sockets.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
 
 use keyward::features::audit::By;
 use keyward::features::auth::Grants;
@@ -12,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{Answer, App, PASSWORD};
+use crate::harness::{Answer, App, PASSWORD, Session};
 
 /// Makes the tests' own address a trusted proxy, so that `X-Forwarded-For` says who calls.
 pub const PROXY: (&str, &str) = ("KEYWARD_TRUSTED_PROXIES", "127.0.0.1/32");
@@ -81,6 +84,72 @@ pub async fn system_key(app: &App, scopes: &[&str]) -> String {
         ..NewKey::default()
     };
     create(ctx, &making, new).await.unwrap().secret.expose().to_owned()
+}
+
+/// A question about a key, with more in it.
+pub fn question(key: &Value, extra: Value) -> Value {
+    let mut question = json!({"key": key["key"]});
+    question.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    question
+}
+
+/// The code that a question about a key is answered with.
+pub async fn code(app: &App, who: &Session, key: &Value, extra: Value) -> String {
+    text(&app.verify(who, question(key, extra)).await, "code").to_owned()
+}
+
+/// Changes a key.
+pub async fn patched(app: &App, who: &Session, key: &Value, body: Value) -> Value {
+    app.patch(&path(key, "")).token(&who.token).json(&body).send().await.expect(200).json()
+}
+
+/// Switches a key off or on, or takes it back.
+pub async fn switched(app: &App, who: &Session, key: &Value, how: &str) -> Value {
+    app.post(&path(key, how)).token(&who.token).send().await.expect(200).json()
+}
+
+/// How a key's limits stand.
+pub async fn standing(app: &App, who: &Session, key: &Value) -> Value {
+    app.get(&path(key, "/limits")).token(&who.token).send().await.expect(200).json()
+}
+
+/// What is used of each window of a key, by name.
+pub async fn used(app: &App, who: &Session, key: &Value) -> BTreeMap<String, u64> {
+    let standing = standing(app, who, key).await;
+    let window = |window: &Value| (text(window, "name").to_owned(), window["used"].as_u64().unwrap());
+    standing["limits"].as_array().unwrap().iter().map(window).collect()
+}
+
+/// How many of a key's places are taken.
+pub async fn in_use(app: &App, who: &Session, key: &Value) -> u64 {
+    standing(app, who, key).await["concurrency"]["in_use"].as_u64().unwrap()
+}
+
+/// Asks again and again until the answer is this one; fails when that takes longer than so much real time.
+pub async fn until<T: PartialEq + Debug>(patience: Duration, wanted: T, ask: impl AsyncFn() -> T) {
+    let started = Instant::now();
+    loop {
+        let answer = ask().await;
+        if answer == wanted {
+            return;
+        }
+        assert!(started.elapsed() < patience, "{answer:?} instead of {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Random numbers, the same each time.
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// From 0 up to `below`, exclusive.
+    pub fn roll(&mut self, below: u64) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below
+    }
 }
 
 /// The texts of one column.

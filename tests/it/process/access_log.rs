@@ -1,19 +1,24 @@
 //! What an access line says, and that nobody can write one but the service.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::harness::Call;
 use crate::harness::program::Program;
 
-/// The access lines, by request id.
-fn access(program: &Program, id: &str) -> Value {
-    let lines: Vec<Value> = program
-        .lines()
-        .into_iter()
-        .filter(|line| line["target"] == "keyward::access" && line["request_id"] == id)
-        .collect();
-    assert_eq!(lines.len(), 1, "{id}: {lines:?}");
-    lines[0].clone()
+/// The access line of a request. Another thread writes it, soon after the answer.
+async fn access(program: &Program, id: &str) -> Value {
+    let asked = Instant::now();
+    loop {
+        let of_this = |line: &Value| line["target"] == "keyward::access" && line["request_id"] == id;
+        let lines: Vec<Value> = program.lines().into_iter().filter(of_this).collect();
+        if let [line] = lines.as_slice() {
+            return line.clone();
+        }
+        assert!(lines.is_empty() && asked.elapsed() < Duration::from_secs(5), "{id}: {lines:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -47,7 +52,7 @@ async fn each_request_is_one_line() {
     ];
     for (call, method, route, caller) in calls {
         let answer = call.send().await;
-        let line = access(&program, answer.header("x-request-id"));
+        let line = access(&program, answer.header("x-request-id")).await;
         assert_eq!(
             (&line["method"], &line["route"], &line["status"], &line["caller"]),
             (&json!(method), &json!(route), &json!(answer.status), &caller),
@@ -94,9 +99,9 @@ async fn lines_carry_the_ids_of_the_client_and_no_other_header() {
         .await
         .expect(200);
     assert_eq!(answer.header("x-request-id"), "chosen-by-me");
-    assert_eq!(access(&program, "chosen-by-me")["trace_id"], trace);
+    assert_eq!(access(&program, "chosen-by-me").await["trace_id"], trace);
     let odd = program.get("/key/32").header("x-request-id", "two words").send().await;
-    assert!(access(&program, odd.header("x-request-id"))["trace_id"].is_null());
+    assert!(access(&program, odd.header("x-request-id")).await["trace_id"].is_null());
     assert!(!program.log().contains("canary") && !program.log().contains("two words"));
 }
 
@@ -110,6 +115,11 @@ async fn a_line_can_not_be_forged() {
     }
     // A tab is the only control character that a header may hold.
     program.get("/key/1").header("x-request-id", "tab\tforged").send().await;
+    let asked = Instant::now();
+    while program.log().lines().count() < before + 4 {
+        assert!(asked.elapsed() < Duration::from_secs(5), "{}", program.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let log = program.log();
     assert!(log.lines().count() > before && !log.contains("forged") && !log.contains('\u{1b}'), "{log}");
 }

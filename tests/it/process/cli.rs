@@ -20,6 +20,9 @@ const COMMANDS: &[&[&str]] = &[
     &["keys", "list"],
     &["keys", "info"],
     &["keys", "revoke"],
+    &["ratelimit", "status"],
+    &["ratelimit", "reset"],
+    &["ratelimit", "update"],
 ];
 
 #[test]
@@ -31,13 +34,18 @@ fn every_command_explains_itself_with_an_example() {
         assert!(out.contains("Example") && out.split("Example").nth(1).unwrap().contains(&example), "{out}");
         assert_eq!(err, "");
     }
-    for group in [&["--help"][..], &["users", "--help"], &["keys", "--help"]] {
+    for group in [&["--help"][..], &["users", "--help"], &["keys", "--help"], &["ratelimit", "--help"]] {
         let (out, _) = ended(&run(dir.path(), &[], group, ""), 0);
         assert!(out.contains("Usage: keyward"), "{out}");
     }
-    for group in
-        [&["users"][..], &["keys"], &["completions"], &["keys", "create", "--user", "ada"], &["keys", "create", "x"]]
-    {
+    for group in [
+        &["users"][..],
+        &["keys"],
+        &["ratelimit"],
+        &["completions"],
+        &["keys", "create", "--user", "ada"],
+        &["keys", "create", "x"],
+    ] {
         let (out, err) = ended(&run(dir.path(), &[], group, ""), 2);
         assert!(out.is_empty() && err.contains("keyward"), "{out}{err}");
     }

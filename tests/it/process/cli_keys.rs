@@ -5,46 +5,11 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use super::desk::Desk;
 use super::{ended, stderr, stdout};
 use crate::both_engines;
 use crate::harness::Scratch;
-use crate::harness::program::{Beside, Program, run};
-
-/// A server with somebody in it, and the command line on the same database.
-struct Desk {
-    scratch: Scratch,
-    dir: tempfile::TempDir,
-    program: Program,
-    token: String,
-}
-
-impl Desk {
-    async fn open(engine: crate::harness::Engine) -> Self {
-        let scratch = Scratch::new(engine).await;
-        let dir = tempfile::tempdir().unwrap();
-        let program = Program::start(dir.path(), &[("DATABASE_URL", &scratch.url)]).await;
-        let token = program.person("ada").await;
-        Self { scratch, dir, program, token }
-    }
-
-    fn keys(&self, arguments: &[&str], input: &str) -> Output {
-        keys(self.dir.path(), &self.scratch.url, arguments, input)
-    }
-
-    /// A new key, as the command prints it.
-    fn create(&self, arguments: &[&str]) -> String {
-        let (out, err) = ended(&self.keys(&[&["create"], arguments].concat(), ""), 0);
-        let key = out.strip_suffix('\n').unwrap();
-        assert!(!err.contains(key), "{err}");
-        key.to_owned()
-    }
-
-    /// The id of the newest key.
-    fn newest(&self) -> String {
-        let (out, _) = ended(&self.keys(&["list", "--user", "ada", "--limit", "1", "--format", "json"], ""), 0);
-        serde_json::from_str::<Value>(&out).unwrap()["data"][0]["id"].as_str().unwrap().to_owned()
-    }
-}
+use crate::harness::program::{Beside, run};
 
 fn keys(dir: &Path, url: &str, arguments: &[&str], input: &str) -> Output {
     run(dir, &[("DATABASE_URL", url)], &[&["keys"], arguments].concat(), input)

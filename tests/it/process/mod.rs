@@ -3,9 +3,13 @@
 mod access_log;
 mod cli;
 mod cli_keys;
+mod cli_ratelimit;
 mod config;
 mod crash;
+mod desk;
 mod doctor;
+mod limits_flat_out;
+mod limits_restart;
 mod logs;
 mod outage;
 mod shutdown;

@@ -45,6 +45,18 @@ impl Served {
         ]
     }
 
+    /// What is cached goes on being verified for as long as the cache is trusted without word from the storage.
+    async fn assert_trusted(&self) {
+        let key = self.key["key"].as_str().unwrap();
+        assert_eq!(self.program.verify(&self.token, key).await, "VALID");
+        self.program.get("/list-keys").token(&self.token).send().await.problem(503, "storage_unavailable");
+        let out = Instant::now();
+        while self.calls().remove(1).1.send().await.status == 200 {
+            assert!(out.elapsed() < Duration::from_secs(6), "still trusted");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Each call that needs the storage is a `503` within this time; what doesn't need it works meanwhile.
     async fn assert_out(&self, within: Duration) {
         let calls = self.calls().into_iter().map(async |(name, call)| {
@@ -105,7 +117,9 @@ impl Served {
 async fn postgres_stops_and_comes_back() {
     let served = Served::start().await;
     for _ in 0..2 {
+        assert_eq!(served.program.verify(&served.token, served.key["key"].as_str().unwrap()).await, "VALID");
         served.postgres.stop();
+        served.assert_trusted().await;
         served.assert_out(Duration::from_secs(5)).await;
         // Still, a while later.
         tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -140,6 +154,7 @@ async fn a_restart_between_two_requests_costs_none() {
 async fn postgres_hangs_and_goes_on() {
     let served = Served::start().await;
     let paused = served.postgres.pause();
+    tokio::time::sleep(Duration::from_millis(5500)).await;
     served.assert_out(Duration::from_secs(12)).await;
     served.assert_out(Duration::from_secs(12)).await;
     drop(paused);

@@ -73,6 +73,18 @@ async fn sqlite_facts(pool: &SqlitePool) -> Facts {
             let (column, kind, not_null): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
             facts.insert(format!("column {table}.{column} {kind} null={}", !not_null));
         }
+        // A table's own number is its primary key without an index.
+        for column in sqlx::query_scalar::<_, String>(
+            "SELECT name FROM pragma_table_info($1) WHERE pk = 1 AND type = 'INTEGER'
+                 AND NOT EXISTS (SELECT 1 FROM pragma_index_list($1) WHERE origin = 'pk')",
+        )
+        .bind(&table)
+        .fetch_all(pool)
+        .await
+        .unwrap()
+        {
+            facts.insert(index_fact(&table, "", true, true, false, true, &column));
+        }
         for row in sqlx::query("SELECT name, \"unique\", origin, partial FROM pragma_index_list($1)")
             .bind(&table)
             .fetch_all(pool)

@@ -46,7 +46,6 @@ impl RateLimits {
                 keys::verify::count(&self.ctx, entry, Code::Valid, now, true);
                 Ok(Some((Arc::clone(&entry.rules), standings)))
             }
-            Admission::Full => Err(Problem::concurrency_limited(1)),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::features::auth::permission::{KeysVerify, Permission as _};
 use crate::features::auth::{Reach, authenticate, forbidden};
 use crate::features::keys::verify::{self, Answer, Question};
 use crate::features::scopes::{MAX_SCOPES, Scopes};
-use crate::gate::{self, Checked, Code};
+use crate::gate::{self, Checked, Code, Moment};
 use crate::web::extract::{json, object};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
@@ -213,7 +213,7 @@ where
         let body = json::body(&parts.headers, body).await?;
         let asked: VerifyRequest<'_> = json::parse(&body)?;
         asked.check()?;
-        let answer = ask(ctx, &reach, &asked).await?;
+        let answer = ask(ctx, &reach, &asked, ctx.moment_after(origin.arrival)).await?;
         Ok::<_, Problem>(render::response(&answer, &origin.id))
     };
     answer.await.unwrap_or_else(Problem::into_response)
@@ -222,7 +222,7 @@ where
 /// Where the caller may ask.
 pub(super) async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> Result<Reach, Problem> {
     let own = gate::Client { ip: Some(origin.ip), method: Some(parts.method.as_str()), path: Some(parts.uri.path()) };
-    let caller = authenticate::caller(ctx, &parts.headers, own).await?;
+    let caller = authenticate::caller(ctx, &parts.headers, own, origin.arrival).await?;
     // Set once a request: a second time would be the same caller.
     let _ = origin.caller.set(caller.name());
     let reach = caller.reach(KeysVerify::SCOPE);
@@ -230,7 +230,7 @@ pub(super) async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> 
 }
 
 /// Answers one question.
-pub(super) async fn ask(ctx: &Ctx, reach: &Reach, asked: &VerifyRequest<'_>) -> Result<Answer, Problem> {
+pub(super) async fn ask(ctx: &Ctx, reach: &Reach, asked: &VerifyRequest<'_>, now: Moment) -> Result<Answer, Problem> {
     let none = Scopes::default();
     let scopes = asked.scopes.as_ref().unwrap_or(&none);
     let client = asked.client.as_ref().map_or_else(gate::Client::default, |client| gate::Client {
@@ -245,5 +245,5 @@ pub(super) async fn ask(ctx: &Ctx, reach: &Reach, asked: &VerifyRequest<'_>) -> 
         client,
         dry_run: asked.dry_run.unwrap_or(false),
     };
-    Ok(verify::verify(ctx, reach, &question).await?)
+    Ok(verify::verify(ctx, reach, &question, now).await?)
 }
