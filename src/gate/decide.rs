@@ -1,6 +1,7 @@
 //! The decision: may this key do this now? The same code for verification and for Keyward's own routes.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -50,6 +51,8 @@ pub struct Decision {
     pub code: Code,
     /// The key's windows, if they were looked at.
     pub standings: Option<Box<Standings>>,
+    /// The rules by which it was decided: the entry's, or later ones.
+    pub rules: Arc<Rules>,
     /// Whether the key's state has something to be written, for the first time since it was.
     pub to_write: bool,
 }
@@ -111,11 +114,9 @@ pub fn limited(standings: &Standings) -> Code {
 pub fn decide(entry: &Entry, question: &Question<'_>, now: Moment, counts: bool) -> Decision {
     if let Some(code) = refusal(entry, question, now.wall) {
         let to_write = counts && entry.state.count(code, entry.secret, now.wall, false);
-        return Decision { code, standings: None, to_write };
+        return Decision { code, standings: None, rules: Arc::clone(&entry.rules), to_write };
     }
-    let secret = counts.then_some(entry.secret);
-    let (code, standings, to_write) = entry.state.admit(&entry.rules, question.cost, now, secret);
-    Decision { code, standings, to_write }
+    entry.state.admit(entry, question.cost, now, counts.then_some(entry.secret))
 }
 
 /// How one check came out.

@@ -134,6 +134,11 @@ impl Entry {
         self.epoch >= all && self.epoch >= self.state.mark.get() && self.epoch >= self.project_mark.get()
     }
 
+    /// The state of the world that it was read from.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether its time is over, or its secret's.
     #[must_use]
     pub fn is_expired(&self, now: i64) -> bool {

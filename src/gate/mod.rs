@@ -36,7 +36,7 @@ pub use mark::{Epoch, Mark};
 pub use settings::{
     Effective, KEPT_SECONDS, Limits, MAX_CONCURRENCY, QUOTA_SECONDS, ServerDefaults, Settings, Source, whole,
 };
-pub use state::{Admission, KeyState, Lease, Pending};
+pub use state::{KeyState, Lease, Pending};
 pub use windows::{Limit, Saved, Standing, Standings};
 
 use known::Known;
@@ -223,6 +223,10 @@ impl Gate {
                 Ok(_) => continue,
                 Err(guard) => guard,
             };
+            // Somebody else may have asked while this one waited.
+            if self.is_missing(digest, steady) {
+                return Ok(Found::Unknown);
+            }
             let epoch = self.epoch.now();
             let Some(facts) = load().await? else {
                 self.lookups.absent.fetch_add(1, Ordering::Relaxed);
@@ -240,15 +244,17 @@ impl Gate {
     }
 
     fn may_exist(&self, digest: &Digest, steady: u64) -> bool {
-        if self.missing.get(digest).is_some_and(|until| steady < until) {
-            return false;
-        }
-        self.known.may_hold(digest, steady)
+        !self.is_missing(digest, steady) && self.known.may_hold(digest, steady)
+    }
+
+    /// Whether the storage said a short time ago that there is no such key.
+    fn is_missing(&self, digest: &Digest, steady: u64) -> bool {
+        self.missing.get(digest).is_some_and(|until| steady < until)
     }
 
     fn compile(&self, facts: Facts, epoch: u64, steady: u64) -> Arc<Entry> {
         let effective = Effective::of(&facts.settings, &facts.project_settings, &self.defaults);
-        let (rules, state) = self.counted(facts.key, effective, &facts.saved, steady);
+        let (rules, state) = self.counted(facts.key, effective, epoch, &facts.saved, steady);
         let mark = self.project_mark(facts.project);
         Arc::new(Entry::new(facts, rules, state, mark, epoch))
     }
@@ -294,18 +300,20 @@ impl Gate {
         Arc::clone(projects.entry(project).or_default())
     }
 
-    /// The compiled form of what holds for a key, and its counts, restored from what was saved if nothing was counted yet.
+    /// The compiled form of what holds for a key, as it was read after `epoch` was taken, and its counts, restored from what
+    /// was saved if nothing was counted yet.
     #[must_use]
     pub fn counted(
         &self,
         key: KeyId,
         effective: Effective,
+        epoch: u64,
         saved: &[Saved],
         steady: u64,
     ) -> (Arc<Rules>, Arc<KeyState>) {
         let rules = self.rulebook.rules(effective);
         let state = self.states.get(key);
-        state.restore(&rules, saved, steady);
+        state.restore(&rules, epoch, saved, steady);
         (rules, state)
     }
 

@@ -52,6 +52,7 @@ struct Written {
     window: Seconds,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn short<S: serde::Serializer>(window: &Seconds, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(window)
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::base::id::{KeyId, LeaseId, SecretId};
 
 use super::code::{Code, OUTCOMES};
-use super::decide::{Moment, limited};
-use super::entry::Rules;
+use super::decide::{Decision, Moment, limited};
+use super::entry::{Entry, Rules};
 use super::mark::Mark;
 use super::settings::KEPT_SECONDS;
 use super::windows::{Saved, Standings, Windows};
@@ -29,14 +29,14 @@ pub struct KeyState {
 /// What stands under the lock.
 #[derive(Debug, Default)]
 pub struct Counted {
-    /// What `windows` are counted for.
-    rules: Option<Arc<Rules>>,
+    /// What `windows` are counted for, and the state of the world that it was read from.
+    rules: Option<(Arc<Rules>, u64)>,
     windows: Windows,
     /// Whether what was written of the windows has been read.
     restored: bool,
     /// Requests being worked on.
     in_use: u32,
-    leases: Option<Box<Vec<Lease>>>,
+    leases: Vec<Lease>,
     pending: Option<Box<Pending>>,
 }
 
@@ -79,15 +79,6 @@ impl Pending {
     }
 }
 
-/// How the windows stand after a request.
-#[derive(Clone, Copy, Debug)]
-pub enum Admission {
-    /// Go on.
-    Admitted(Standings),
-    /// A window refuses.
-    Refused(Standings),
-}
-
 impl KeyState {
     pub(super) fn new(key: KeyId) -> Self {
         Self {
@@ -104,55 +95,54 @@ impl KeyState {
     }
 
     /// Takes over what was written of the windows, unless that was done before.
-    pub(super) fn restore(&self, rules: &Arc<Rules>, saved: &[Saved], steady: u64) {
+    pub(super) fn restore(&self, rules: &Arc<Rules>, epoch: u64, saved: &[Saved], steady: u64) {
         let mut counted = self.lock();
         if !counted.restored {
             counted.restored = true;
             counted.windows = Windows::restore(&rules.limits, saved, steady);
-            counted.rules = Some(Arc::clone(rules));
+            counted.rules = Some((Arc::clone(rules), epoch));
         }
     }
 
     /// Decides about concurrency and all windows together. With the secret that was shown it spends, from all windows or
-    /// from none, and counts the outcome; without, nothing changes. Says also whether there is something to be written for
-    /// the first time.
-    pub fn admit(
-        &self,
-        rules: &Arc<Rules>,
-        cost: u32,
-        now: Moment,
-        secret: Option<SecretId>,
-    ) -> (Code, Option<Box<Standings>>, bool) {
+    /// from none, and counts the outcome; without, nothing changes.
+    pub fn admit(&self, entry: &Entry, cost: u32, now: Moment, secret: Option<SecretId>) -> Decision {
         let mut counted = self.lock();
+        let rules = counted.follow(&entry.rules, entry.epoch(), now.steady);
         let (code, standings) = if rules.concurrency > 0 && counted.places(now.wall) >= rules.concurrency {
             (Code::ConcurrencyLimited, None)
         } else {
-            counted.follow(rules, now.steady);
             let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, secret.is_some());
             // In a box: it is large, and handed on several times.
             let standings = Box::new(standings);
             (if admitted { Code::Valid } else { limited(&standings) }, Some(standings))
         };
-        let Some(secret) = secret else {
-            return (code, standings, false);
-        };
-        let first = counted.note(code, secret, now.wall, code == Code::Valid && rules.is_kept);
-        (code, standings, first)
+        let to_write =
+            secret.is_some_and(|secret| counted.note(code, secret, now.wall, code == Code::Valid && rules.is_kept));
+        Decision { code, standings, rules, to_write }
     }
 
     /// Decides about all windows together, whatever is in use, and spends from all or from none.
-    pub fn spend(&self, rules: &Arc<Rules>, cost: u32, steady: u64) -> Admission {
+    pub fn spend(&self, entry: &Entry, cost: u32, now: Moment) -> Decision {
         let mut counted = self.lock();
-        counted.follow(rules, steady);
-        let (admitted, standings) = counted.windows.admit(&rules.limits, cost, steady, true);
-        if admitted { Admission::Admitted(standings) } else { Admission::Refused(standings) }
+        let rules = counted.follow(&entry.rules, entry.epoch(), now.steady);
+        let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, true);
+        let code = if admitted { Code::Valid } else { limited(&standings) };
+        let to_write = counted.note(code, entry.secret, now.wall, admitted && rules.is_kept);
+        Decision { code, standings: Some(Box::new(standings)), rules, to_write }
     }
 
-    /// What the windows would say to a question of this cost; 0 only reads.
+    /// What the windows would say under these rules to a question of this cost; 0 only reads. Changes nothing.
     pub fn ask(&self, rules: &Arc<Rules>, cost: u32, steady: u64) -> Standings {
-        let mut counted = self.lock();
-        counted.follow(rules, steady);
-        counted.windows.admit(&rules.limits, cost, steady, false).1
+        let counted = self.lock();
+        let mut windows = counted.windows.clone();
+        if let Some((own, _)) = &counted.rules
+            && !Arc::ptr_eq(own, rules)
+        {
+            windows.reconfigure(&own.limits, &rules.limits, steady);
+        }
+        drop(counted);
+        windows.admit(&rules.limits, cost, steady, false).1
     }
 
     /// Forgets what the windows counted; `true` if that must be written and wasn't going to be.
@@ -198,33 +188,40 @@ impl KeyState {
         counted.in_use = counted.in_use.saturating_sub(1);
     }
 
-    /// Takes a place until `lease` ends; `Err` with the first moment at which one may be free, if all are taken.
-    ///
-    /// # Errors
-    /// See above; microseconds.
-    pub fn lease(&self, cap: u32, lease: Lease, now: i64) -> Result<(), Option<i64>> {
+    /// Takes a place until `lease` ends; `false` if all are taken.
+    pub fn lease(&self, cap: u32, lease: Lease, now: i64) -> bool {
         let mut counted = self.lock();
-        if cap > 0 && counted.places(now) >= cap {
-            return Err(counted.leases.iter().flat_map(|leases| leases.iter()).map(|lease| lease.expires_at).min());
+        let free = cap == 0 || counted.places(now) < cap;
+        if free {
+            counted.leases.push(lease);
         }
-        counted.leases.get_or_insert_default().push(lease);
-        Ok(())
+        free
+    }
+
+    /// Seconds, rounded up and at least 1, after which a place of `cap` is free, if nothing is taken or renewed meanwhile: when
+    /// so many leases have ended as stand in the way. Requests may end at any moment.
+    pub fn free_in(&self, cap: u32, now: i64) -> u64 {
+        let mut counted = self.lock();
+        let above = counted.places(now).saturating_sub(cap).saturating_add(1);
+        let in_the_way = usize::try_from(above.saturating_sub(counted.in_use)).unwrap_or(usize::MAX);
+        let mut ends: Vec<i64> = counted.leases.iter().map(|lease| lease.expires_at).collect();
+        drop(counted);
+        ends.sort_unstable();
+        let last = in_the_way.checked_sub(1).and_then(|i| ends.get(i)).map_or(now, |end| *end);
+        u64::try_from(last.saturating_sub(now)).unwrap_or(0).div_ceil(1_000_000).max(1)
     }
 
     /// Gives a lease another end; `false` if there is none, or it has ended.
     pub fn renew(&self, id: LeaseId, expires_at: i64, now: i64) -> bool {
         let mut counted = self.lock();
         counted.places(now);
-        let lease = counted.leases.iter_mut().flat_map(|leases| leases.iter_mut()).find(|lease| lease.id == id);
+        let lease = counted.leases.iter_mut().find(|lease| lease.id == id);
         lease.map(|lease| lease.expires_at = expires_at).is_some()
     }
 
     /// Ends a lease.
     pub fn release(&self, id: LeaseId) {
-        let mut counted = self.lock();
-        if let Some(leases) = &mut counted.leases {
-            leases.retain(|lease| lease.id != id);
-        }
+        self.lock().leases.retain(|lease| lease.id != id);
     }
 
     /// Places that are taken.
@@ -237,7 +234,7 @@ impl KeyState {
         let mut counted = self.lock();
         let pending = *counted.pending.take()?;
         let saved = pending.spent.then(|| {
-            let limits = counted.rules.as_ref().map_or(&[][..], |rules| &rules.limits);
+            let limits = counted.rules.as_ref().map_or(&[][..], |(rules, _)| &rules.limits);
             counted.windows.save(limits, KEPT_SECONDS)
         });
         Some((pending, saved))
@@ -269,7 +266,7 @@ impl KeyState {
         if counted.places(now) > 0 || counted.pending.is_some() {
             return false;
         }
-        let Some(rules) = counted.rules.clone() else {
+        let Some((rules, _)) = counted.rules.clone() else {
             return true;
         };
         let standings = counted.windows.standings(&rules.limits, steady);
@@ -294,25 +291,30 @@ impl Counted {
 
     /// Places that are taken, once the leases that have ended are gone.
     fn places(&mut self, now: i64) -> u32 {
-        let Some(leases) = &mut self.leases else {
+        if self.leases.is_empty() {
             return self.in_use;
-        };
-        leases.retain(|lease| lease.expires_at > now);
-        let leased = u32::try_from(leases.len()).unwrap_or(u32::MAX);
-        if leased == 0 {
-            self.leases = None;
         }
-        self.in_use.saturating_add(leased)
+        self.leases.retain(|lease| lease.expires_at > now);
+        if self.leases.is_empty() {
+            self.leases = Vec::new();
+        }
+        self.in_use.saturating_add(u32::try_from(self.leases.len()).unwrap_or(u32::MAX))
     }
 
-    /// Counts for these rules from now on.
-    fn follow(&mut self, rules: &Arc<Rules>, steady: u64) {
-        if self.rules.as_ref().is_some_and(|own| Arc::ptr_eq(own, rules)) {
-            return;
-        }
-        if let Some(own) = &self.rules {
+    /// Counts for these rules from now on, and gives them; or those that it counts for already, if they were read later: who
+    /// still holds former rules must not bring them back.
+    fn follow(&mut self, rules: &Arc<Rules>, epoch: u64, steady: u64) -> Arc<Rules> {
+        if let Some((own, since)) = &mut self.rules {
+            if Arc::ptr_eq(own, rules) {
+                *since = epoch.max(*since);
+                return Arc::clone(rules);
+            }
+            if *since > epoch {
+                return Arc::clone(own);
+            }
             self.windows.reconfigure(&own.limits, &rules.limits, steady);
         }
-        self.rules = Some(Arc::clone(rules));
+        self.rules = Some((Arc::clone(rules), epoch));
+        Arc::clone(rules)
     }
 }

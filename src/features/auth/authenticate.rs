@@ -34,6 +34,9 @@ pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>, arrival:
             let now = ctx.moment_at(arrival);
             let entry = machine(ctx, key, now).await?;
             permitted(ctx, &entry, client, &Scopes::default(), now)?;
+            if entry.state.called(entry.secret, now.wall) {
+                ctx.gate.write_later(&entry.state);
+            }
             Ok(Caller::Machine(Machine(entry)))
         }
     }
@@ -92,24 +95,21 @@ async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
     let hash = sessions::token::hash(token);
     let now = ctx.now();
     let known = if ctx.gate.is_trusted(ctx.steady()) { ctx.gate.people.get(&hash, now) } else { None };
-    let logged_in = match known {
-        Some(known) => known,
-        None => {
-            let epoch = ctx.gate.epoch().now();
-            let mut reader = ctx.db.reader().await?;
-            let session = sessions::store::live(reader.conn(), &hash, now).await?.ok_or_else(refused)?;
-            let roles = projects::store::roles(reader.conn(), session.user_id).await?;
-            let logged_in = Arc::new(LoggedIn {
-                user: session.user_id,
-                username: session.username,
-                is_admin: session.is_admin,
-                expires_at: session.expires_at,
-                roles: roles.into_iter().map(|(project, role)| (project, role.word().to_owned())).collect(),
-            });
-            ctx.gate.people.insert(hash.clone(), epoch, Arc::clone(&logged_in));
-            logged_in
-        }
-    };
+    if let Some(logged_in) = known {
+        return Ok(Caller::Person(Person { logged_in, token_hash: hash }));
+    }
+    let epoch = ctx.gate.epoch().now();
+    let mut reader = ctx.db.reader().await?;
+    let session = sessions::store::live(reader.conn(), &hash, now).await?.ok_or_else(refused)?;
+    let roles = projects::store::roles(reader.conn(), session.user_id).await?;
+    let logged_in = Arc::new(LoggedIn {
+        user: session.user_id,
+        username: session.username,
+        is_admin: session.is_admin,
+        expires_at: session.expires_at,
+        roles: roles.into_iter().map(|(project, role)| (project, role.word().to_owned())).collect(),
+    });
+    ctx.gate.people.insert(hash.clone(), epoch, Arc::clone(&logged_in));
     Ok(Caller::Person(Person { logged_in, token_hash: hash }))
 }
 
@@ -132,7 +132,7 @@ async fn machine(ctx: &Ctx, key: &str, now: Moment) -> Result<Arc<Entry>, Proble
     }
 }
 
-/// Whether a good key may be used by this client, now; notes the use.
+/// Whether a good key may be used by this client, now.
 pub(super) fn permitted(
     ctx: &Ctx,
     entry: &Arc<Entry>,
@@ -144,9 +144,6 @@ pub(super) fn permitted(
     if let Some(code) = gate::refusal(entry, &question, now.wall) {
         keys::verify::count(ctx, entry, code, now, false);
         return Err(refusal(code));
-    }
-    if entry.state.called(entry.secret, now.wall) {
-        ctx.gate.write_later(&entry.state);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ctx::Ctx;
 use crate::features::auth::Reach;
 use crate::features::scopes::Scopes;
-use crate::gate::{self, Checked, Client, Code, Entry, Found, Moment, Standings};
+use crate::gate::{self, Checked, Client, Code, Entry, Found, Moment, Rules, Standings};
 use crate::infra::db::DbError;
 
 use super::format::PresentedKey;
@@ -33,8 +33,8 @@ pub struct Answer {
     pub code: Code,
     /// Whose key it is; there once the secret is proven, whatever the code.
     pub entry: Option<Arc<Entry>>,
-    /// How its windows stand, if they were looked at.
-    pub standings: Option<Box<Standings>>,
+    /// How its windows stand, if they were looked at, and the rules that these are of.
+    pub windows: Option<(Box<Standings>, Arc<Rules>)>,
     /// Seconds after which the same question may be admitted; with the codes of limits alone.
     pub retry_after: Option<u64>,
     /// Every check and its outcome; only for a dry run.
@@ -45,7 +45,7 @@ pub struct Answer {
 ///
 /// # Errors
 /// The storage.
-pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, now: Moment) -> Result<Answer, DbError> {
+pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, mut now: Moment) -> Result<Answer, DbError> {
     let Ok(presented) = PresentedKey::parse(question.key) else {
         return Ok(unknown(ctx, Code::Malformed, question.dry_run));
     };
@@ -54,7 +54,11 @@ pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, now: Mome
         Some(entry) => entry,
         // In a box: what asks the storage is large, and would be copied with every question that doesn't.
         None => match Box::pin(secrets::find(ctx, &digest)).await? {
-            Found::Entry(entry) => entry,
+            Found::Entry(entry) => {
+                // That took its time.
+                now = ctx.moment();
+                entry
+            }
             Found::Unknown => return Ok(unknown(ctx, Code::NotFound, question.dry_run)),
         },
     };
@@ -66,7 +70,7 @@ pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, now: Mome
 
 fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) -> Answer {
     let asked = gate::Question { scopes: question.scopes, cost: question.cost, client: question.client };
-    let gate::Decision { code, standings, to_write } = gate::decide(&entry, &asked, now, !question.dry_run);
+    let gate::Decision { code, standings, rules, to_write } = gate::decide(&entry, &asked, now, !question.dry_run);
     if !question.dry_run {
         ctx.metrics.verifications.inc(code.index());
     }
@@ -75,16 +79,18 @@ fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) ->
     }
     let retry_after = match code {
         Code::RateLimited | Code::QuotaExceeded => standings.as_deref().map(gate::retry_after),
-        Code::ConcurrencyLimited => Some(1),
+        Code::ConcurrencyLimited => Some(entry.state.free_in(rules.concurrency, now.wall)),
         _ => None,
     };
     let trace = question.dry_run.then(|| gate::trace(&entry, &asked, now));
-    Answer { code, entry: Some(entry), standings, retry_after, trace }
+    Answer { code, entry: Some(entry), windows: standings.map(|standings| (standings, rules)), retry_after, trace }
 }
 
 fn unknown(ctx: &Ctx, code: Code, dry_run: bool) -> Answer {
-    ctx.metrics.verifications.inc(code.index());
-    Answer { code, entry: None, standings: None, retry_after: None, trace: dry_run.then(|| gate::trace_unknown(code)) }
+    if !dry_run {
+        ctx.metrics.verifications.inc(code.index());
+    }
+    Answer { code, entry: None, windows: None, retry_after: None, trace: dry_run.then(|| gate::trace_unknown(code)) }
 }
 
 /// Counts an outcome of a key. `spent` says whether its windows were spent from.

@@ -13,6 +13,7 @@ use crate::base::id::{KeyId, LeaseId, ProjectId};
 use crate::ctx::Ctx;
 use crate::features::auth::Reach;
 use crate::features::idempotency::{self, Claimed};
+use crate::features::keys;
 use crate::features::limits::status;
 use crate::gate::{KeyState, Lease};
 use crate::infra::db::DbError;
@@ -41,8 +42,8 @@ pub enum LeaseError {
     /// Every place is taken.
     #[error("every place is taken")]
     Full {
-        /// Seconds until the first lease ends by itself; `None` if no lease holds a place.
-        retry_after: Option<u64>,
+        /// Seconds until so many leases have ended by themselves that one is free; at least 1.
+        retry_after: u64,
     },
     /// The `Idempotency-Key` was used before.
     #[error(transparent)]
@@ -78,28 +79,33 @@ pub async fn take(
     ttl: Duration,
     request: Option<idempotency::Request<'_>>,
 ) -> Result<Held, LeaseError> {
+    // Before the transaction, which holds one of the pool's connections already.
+    let counted = status::counted(ctx, key, project).await?.ok_or(LeaseError::NoKey)?;
     let now = ctx.now();
-    if let Some(request) = &request
-        && let Some(earlier) = earlier(ctx, request, now).await?
-    {
-        return Ok(earlier);
+    let mut tx = ctx.db.begin().await?;
+    let held = Held { id: LeaseId::generate(now, &*ctx.rng), expires_at: now.saturating_add(ttl) };
+    if let Some(request) = &request {
+        // Before a place is taken: of two that are sent at once, the second waits here, and is given what the first was.
+        match idempotency::claim(&mut tx, request, &held.id.to_string(), now).await {
+            Ok(()) => {}
+            Err(Claimed::Replay { resource_id }) => {
+                drop(tx);
+                return earlier(ctx, resource_id, now).await;
+            }
+            Err(other) => return Err(other.into()),
+        }
     }
-    let found = crate::features::keys::store::find(ctx.db.reader().await?.conn(), key, project).await?;
-    let found = found.ok_or(LeaseError::NoKey)?;
-    if crate::features::keys::rules::state(&found, None, now) != crate::features::keys::KeyState::Active {
+    // Held until the commit, so that the key can't be removed meanwhile.
+    let found = keys::store::lock(&mut tx, key, project).await?.ok_or(LeaseError::NoKey)?;
+    if keys::rules::state(&found, None, now) != keys::KeyState::Active {
         return Err(LeaseError::NotActive);
     }
-    let counted = status::counted(ctx, key, project).await?.ok_or(LeaseError::NoKey)?;
-    let held = Held { id: LeaseId::generate(now, &*ctx.rng), expires_at: now.saturating_add(ttl) };
+    let (cap, wall) = (counted.rules.concurrency, now.as_micros());
     let lease = Lease { id: held.id, expires_at: held.expires_at.as_micros() };
-    counted.state.lease(counted.rules.concurrency, lease, now.as_micros()).map_err(|first| LeaseError::Full {
-        retry_after: first.map(|at| u64::try_from(at - now.as_micros()).unwrap_or(0).div_ceil(1_000_000)),
-    })?;
-    let mut taken = Taken { state: counted.state, id: held.id, kept: false };
-    let mut tx = ctx.db.begin().await?;
-    if let Some(request) = &request {
-        idempotency::claim(&mut tx, request, &held.id.to_string(), now).await?;
+    if !counted.state.lease(cap, lease, wall) {
+        return Err(LeaseError::Full { retry_after: counted.state.free_in(cap, wall) });
     }
+    let mut taken = Taken { state: counted.state, id: held.id, kept: false };
     store::insert(&mut tx, &held, key, now).await?;
     tx.commit().await?;
     taken.kept = true;
@@ -107,21 +113,13 @@ pub async fn take(
 }
 
 /// What an earlier request with the same `Idempotency-Key` was given.
-async fn earlier(ctx: &Ctx, request: &idempotency::Request<'_>, now: Timestamp) -> Result<Option<Held>, LeaseError> {
-    let mut reader = ctx.db.reader().await?;
-    let since = now.saturating_sub(idempotency::KEPT);
-    let Some(found) = idempotency::store::find(reader.conn(), request, since).await? else {
-        return Ok(None);
-    };
-    if found.fingerprint != request.fingerprint {
-        return Err(Claimed::Mismatch.into());
-    }
-    let lease = match found.resource_id.parse() {
-        Ok(id) => store::find(reader.conn(), id, now).await?,
+async fn earlier(ctx: &Ctx, resource_id: String, now: Timestamp) -> Result<Held, LeaseError> {
+    let lease = match resource_id.parse() {
+        Ok(id) => store::find(ctx.db.reader().await?.conn(), id, now).await?,
         Err(_) => None,
     };
     // Ended meanwhile: its answer would no longer be true.
-    lease.map(|(held, _)| Some(held)).ok_or_else(|| Claimed::Replay { resource_id: found.resource_id }.into())
+    lease.map(|(held, _)| held).ok_or_else(|| Claimed::Replay { resource_id }.into())
 }
 
 /// Gives a lease another end, counted from now; `None` if there is none for this caller, or it has ended.
@@ -171,7 +169,7 @@ async fn visible(ctx: &Ctx, reach: &Reach, id: LeaseId, now: Timestamp) -> Resul
     let Some((held, key)) = store::find(reader.conn(), id, now).await? else {
         return Ok(None);
     };
-    let project = crate::features::keys::store::project_of(reader.conn(), key).await?;
+    let project = keys::store::project_of(reader.conn(), key).await?;
     Ok(project.filter(|project| reach.contains(*project)).map(|_| (held, key)))
 }
 
@@ -184,7 +182,7 @@ pub async fn read_in(ctx: &Ctx) -> Result<(), DbError> {
     for (held, key) in store::live(ctx.db.reader().await?.conn(), now).await? {
         let lease = Lease { id: held.id, expires_at: held.expires_at.as_micros() };
         // Without a cap: whatever the cap is now, these were given.
-        if ctx.gate.state(key).lease(0, lease, now.as_micros()).is_err() {
+        if !ctx.gate.state(key).lease(0, lease, now.as_micros()) {
             tracing::error!(%key, "a lease found no place");
         }
     }

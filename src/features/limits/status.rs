@@ -40,13 +40,14 @@ impl Counted {
 /// # Errors
 /// The storage.
 pub async fn counted(ctx: &Ctx, key: KeyId, project: ProjectId) -> Result<Option<Counted>, DbError> {
+    let epoch = ctx.gate.epoch().now();
     let mut reader = ctx.db.reader().await?;
     let Some((own, project)) = keys::store::settings(reader.conn(), key, project).await? else {
         return Ok(None);
     };
     let saved = store::load(reader.conn(), key).await?;
     let effective = Effective::of(&own, &project, ctx.gate.defaults());
-    let (rules, state) = ctx.gate.counted(key, effective.clone(), &saved, ctx.steady());
+    let (rules, state) = ctx.gate.counted(key, effective.clone(), epoch, &saved, ctx.steady());
     Ok(Some(Counted { effective, rules, state }))
 }
 

@@ -47,7 +47,9 @@ pub async fn flush(ctx: &Ctx) -> Result<(), DbError> {
                 }
             }
             // The rest isn't taken yet: it stays where it is.
-            states.iter().for_each(|state| ctx.gate.write_later(state));
+            for state in &states {
+                ctx.gate.write_later(state);
+            }
             result = Err(error);
             break;
         }

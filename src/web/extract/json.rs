@@ -192,7 +192,12 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
         return problem;
     }
     if message.starts_with("missing field") {
-        return Invalid::field(quoted(message).unwrap_or(path), "required", "is required").into();
+        let place = match (quoted(message), path.as_str()) {
+            (Some(name), ".") => name,
+            (Some(name), _) => format!("{path}.{name}"),
+            (None, _) => path,
+        };
+        return Invalid::field(place, "required", "is required").into();
     }
     if message.starts_with("duplicate field") {
         return Invalid::field(quoted(message).unwrap_or(path), "duplicate", "is given more than once").into();

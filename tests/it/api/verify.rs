@@ -194,7 +194,7 @@ both_engines! {
         };
         assert_eq!(late(50).await, "VALID");
         // Spent when it was answered: 61 seconds later it is free again.
-        app.advance(Duration::from_secs(60));
+        app.advance(Duration::from_mins(1));
         assert_eq!(code(&app, &ada, &key, json!({})).await, "RATE_LIMITED");
         app.advance(Duration::from_secs(1));
         assert_eq!(code(&app, &ada, &key, json!({"dry_run": true})).await, "VALID");

@@ -44,7 +44,7 @@ impl Concurrency {
             return Ok(Some(Place(Arc::clone(&entry.state))));
         }
         keys::verify::count(&self.ctx, entry, Code::ConcurrencyLimited, now, false);
-        Err(Problem::concurrency_limited(1))
+        Err(Problem::concurrency_limited(entry.state.free_in(entry.rules.concurrency, now.wall)))
     }
 }
 

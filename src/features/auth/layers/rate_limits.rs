@@ -9,8 +9,7 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::ctx::Ctx;
-use crate::features::keys;
-use crate::gate::{Admission, Code, Rules, Standings, limited};
+use crate::gate::{Code, Decision, Rules, Standings};
 use crate::web::problem::Problem;
 use crate::web::rate;
 use crate::web::request::RequestContext;
@@ -23,6 +22,12 @@ pub struct RateLimits {
     ctx: Ctx,
 }
 
+/// How the windows stand, and the rules that these are of.
+struct Spent {
+    rules: Arc<Rules>,
+    standings: Box<Standings>,
+}
+
 impl RateLimits {
     /// For requests that [`Authenticate`](super::Authenticate) has let through.
     #[must_use]
@@ -31,21 +36,19 @@ impl RateLimits {
     }
 
     /// `Ok(None)` for a request without a key.
-    fn spend(&self, request: &Request) -> Result<Option<(Arc<Rules>, Standings)>, Problem> {
+    fn spend(&self, request: &Request) -> Result<Option<Spent>, Problem> {
         let Some(ApiKey(entry)) = request.extensions().get::<ApiKey>() else {
             return Ok(None);
         };
-        let now = self.ctx.moment();
-        match entry.state.spend(&entry.rules, 1, now.steady) {
-            Admission::Refused(standings) => {
-                let code = limited(&standings);
-                keys::verify::count(&self.ctx, entry, code, now, false);
-                Err(Problem::limited(code, &entry.rules, &standings))
-            }
-            Admission::Admitted(standings) => {
-                keys::verify::count(&self.ctx, entry, Code::Valid, now, true);
-                Ok(Some((Arc::clone(&entry.rules), standings)))
-            }
+        let Decision { code, standings, rules, to_write } = entry.state.spend(entry, 1, self.ctx.moment());
+        self.ctx.metrics.verifications.inc(code.index());
+        if to_write {
+            self.ctx.gate.write_later(&entry.state);
+        }
+        match standings {
+            Some(standings) if code == Code::Valid => Ok(Some(Spent { rules, standings })),
+            Some(standings) => Err(Problem::limited(code, &rules, &standings)),
+            None => Ok(None),
         }
     }
 }
@@ -82,7 +85,7 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         match self.layer.spend(&request) {
             Ok(None) => Box::pin(self.inner.call(request)),
-            Ok(Some((rules, standings))) => {
+            Ok(Some(Spent { rules, standings })) => {
                 let answer = self.inner.call(request);
                 Box::pin(async move {
                     let mut answer = answer.await?;

@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use crate::base::id::TEXT_LENGTH;
 use crate::features::keys::verify::Answer;
-use crate::gate::{Code, Entry, Standings};
+use crate::gate::{Code, Rules, Standings};
 use crate::web::rate;
 
 /// Bytes of an ordinary answer without its metadata.
@@ -29,8 +29,8 @@ pub(super) fn response(answer: &Answer, request_id: &str) -> Response {
 }
 
 fn tell(answer: &Answer, headers: &mut HeaderMap) {
-    if let (Some(entry), Some(standings)) = (&answer.entry, &answer.standings) {
-        rate::tell(&entry.rules, standings, headers);
+    if let Some((standings, rules)) = &answer.windows {
+        rate::tell(rules, standings, headers);
     }
     if let Some(seconds) = answer.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -51,8 +51,8 @@ pub(super) fn write(text: &mut Vec<u8>, answer: &Answer, request_id: &str) {
         text.extend_from_slice(entry.project.text(&mut id).as_bytes());
         text.extend_from_slice(b"\",");
         text.extend_from_slice(if valid { entry.fields() } else { entry.name_field() }.as_bytes());
-        if let Some(standings) = &answer.standings {
-            limits(text, entry, standings);
+        if let Some((standings, rules)) = &answer.windows {
+            limits(text, rules, standings);
         }
     }
     if let Some(seconds) = answer.retry_after {
@@ -69,9 +69,9 @@ pub(super) fn write(text: &mut Vec<u8>, answer: &Answer, request_id: &str) {
     text.push(b'}');
 }
 
-fn limits(text: &mut Vec<u8>, entry: &Entry, standings: &Standings) {
+fn limits(text: &mut Vec<u8>, rules: &Rules, standings: &Standings) {
     text.extend_from_slice(b",\"limits\":[");
-    for (i, (head, window)) in entry.rules.heads.iter().zip(standings.iter()).enumerate() {
+    for (i, (head, window)) in rules.heads.iter().zip(standings.iter()).enumerate() {
         if i > 0 {
             text.push(b',');
         }
@@ -82,7 +82,7 @@ fn limits(text: &mut Vec<u8>, entry: &Entry, standings: &Standings) {
         text.push(b'}');
     }
     text.push(b']');
-    let mut refusing = entry.rules.limits.iter().zip(standings.iter()).filter(|(_, window)| window.refused).peekable();
+    let mut refusing = rules.limits.iter().zip(standings.iter()).filter(|(_, window)| window.refused).peekable();
     if refusing.peek().is_some() {
         text.extend_from_slice(b",\"violated\":[");
         for (i, (limit, _)) in refusing.enumerate() {

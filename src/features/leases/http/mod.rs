@@ -68,7 +68,7 @@ impl From<LeaseError> for Problem {
                 "key_not_active",
                 "The key is revoked, disabled or expired: nothing can be done with it.",
             ),
-            LeaseError::Full { retry_after } => Self::concurrency_limited(retry_after.unwrap_or(1)),
+            LeaseError::Full { retry_after } => Self::concurrency_limited(retry_after),
             LeaseError::Claimed(claimed) => claimed.into(),
             LeaseError::Storage(error) => error.into(),
         }
