@@ -93,7 +93,7 @@ impl Person {
             for n in from..(from + BATCH).min(count) {
                 let new = NewSecret::generate("sk", &SystemRng);
                 let (id, secret) = (KeyId::generate(now, &SystemRng), SecretId::generate(now, &SystemRng));
-                let hash = hex::encode(new.hash);
+                let hash = hex::encode(&new.hash);
                 rows.push(json!([id, secret, hash, new.prefix, new.first_four, new.last_four, format!("key {n}")]));
                 texts.insert(new.secret.expose().to_owned());
             }
