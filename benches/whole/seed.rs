@@ -29,8 +29,10 @@ pub(super) struct Person {
 /// Of every person here.
 pub(super) const PASSWORD: &str = "kw-bench-7hQx2mVd9-Lr4";
 
-async fn post(url: &str, token: &str, body: Value) -> Result<Value> {
-    let answer = reqwest::Client::new().post(url).bearer_auth(token).json(&body).send().await?;
+async fn post(url: &str, token: Option<&str>, body: Value) -> Result<Value> {
+    let request = reqwest::Client::new().post(url).json(&body);
+    let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
+    let answer = request.send().await?;
     let (status, body) = (answer.status(), answer.text().await?);
     if status.is_success() {
         Ok(serde_json::from_str(&body)?)
@@ -47,8 +49,8 @@ impl Person {
     pub(super) async fn register(server: &Server, username: &str) -> Result<Self> {
         let url = server.url.clone();
         let who = json!({ "username": username, "password": PASSWORD });
-        let registered = post(&format!("{url}/register"), "", who.clone()).await?;
-        let token = text(&post(&format!("{url}/login"), "", who).await?["token"])?;
+        let registered = post(&format!("{url}/register"), None, who.clone()).await?;
+        let token = text(&post(&format!("{url}/login"), None, who).await?["token"])?;
         let user_id = text(&registered["user"]["id"])?;
         let mut person = Self { url, user_id, project_id: String::new(), token, caller: String::new() };
         let caller = person.make(json!({ "name": "gateway", "scopes": ["keyward:keys:verify"] })).await?;
@@ -58,7 +60,7 @@ impl Person {
     }
 
     async fn make(&self, wishes: Value) -> Result<Value> {
-        post(&format!("{}/generate-key", self.url), &self.token, wishes).await
+        post(&format!("{}/generate-key", self.url), Some(&self.token), wishes).await
     }
 
     /// A key with three scopes and these windows.
@@ -93,7 +95,7 @@ impl Person {
             for n in from..(from + BATCH).min(count) {
                 let new = NewSecret::generate("sk", &SystemRng);
                 let (id, secret) = (KeyId::generate(now, &SystemRng), SecretId::generate(now, &SystemRng));
-                let hash = hex::encode(&new.hash);
+                let hash = hex::encode(new.hash);
                 rows.push(json!([id, secret, hash, new.prefix, new.first_four, new.last_four, format!("key {n}")]));
                 texts.insert(new.secret.expose().to_owned());
             }

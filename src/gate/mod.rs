@@ -34,7 +34,7 @@ pub use decide::{
 pub use entry::{Entry, Facts, Rules};
 pub use mark::{Epoch, Mark};
 pub use settings::{
-    Effective, KEPT_SECONDS, Limits, MAX_CONCURRENCY, QUOTA_SECONDS, ServerDefaults, Settings, Source, whole,
+    Effective, KEPT_SECONDS, Limits, MAX_CONCURRENCY, QUOTA_SECONDS, ServerDefaults, Settings, Source, replace, whole,
 };
 pub use state::{KeyState, Lease, Pending};
 pub use windows::{Limit, Saved, Standing, Standings};

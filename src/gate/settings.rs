@@ -189,6 +189,13 @@ impl Settings {
     }
 }
 
+/// Puts a field of a merge patch (RFC 7396) in place: an outer `None` leaves the value, an inner one clears it.
+pub fn replace<T>(value: &mut Option<T>, patch: Option<Option<T>>) {
+    if let Some(new) = patch {
+        *value = new;
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -104,6 +104,11 @@ impl KeyState {
         }
     }
 
+    /// Counts for these rules from now on, unless it counts for later ones already.
+    pub fn adopt(&self, rules: &Arc<Rules>, epoch: u64, steady: u64) {
+        self.lock().follow(rules, epoch, steady);
+    }
+
     /// Decides about concurrency and all windows together. With the secret that was shown it spends, from all windows or
     /// from none, and counts the outcome; without, nothing changes.
     pub fn admit(&self, entry: &Entry, cost: u32, now: Moment, secret: Option<SecretId>) -> Decision {

@@ -32,6 +32,10 @@ permissions! {
     KeysDelete = "keyward:keys:delete";
     /// Ask whether a key is good, and what it may do.
     KeysVerify = "keyward:keys:verify";
+    /// See a project's settings.
+    ProjectsRead = "keyward:projects:read";
+    /// Change a project's settings.
+    ProjectsUpdate = "keyward:projects:update";
 }
 
 /// A person's part in a project.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ctx::Ctx;
-use crate::features::keys;
+use crate::features::{keys, limits};
 use crate::infra::db::DbError;
 
 use super::{Change, store};
@@ -97,6 +97,7 @@ async fn apply(ctx: &Ctx, change: Change, own: bool) -> Result<(), DbError> {
                 ctx.gate.known.add(&hash);
             }
             ctx.gate.changed(key);
+            limits::status::adopt(ctx, key).await?;
         }
         Change::Project(project) => ctx.gate.project_changed(project),
         // Done when it was made; what was counted since then must stay.

@@ -13,9 +13,10 @@ use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::auth::Grants;
 use crate::features::changes::{self, Change, Marking};
 use crate::features::events::{self, Event};
+use crate::features::limits;
 use crate::features::scopes::{Scope, Scopes};
-use crate::gate::Limits;
 use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
+use crate::gate::{Limits, replace};
 use crate::infra::db::{DbError, Tx};
 
 use super::rules::RevocationReason;
@@ -135,13 +136,6 @@ pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants)
     .await
 }
 
-#[expect(clippy::option_option, reason = "a merge patch tells an absent field from null (RFC 7396)")]
-fn replace<T>(value: &mut Option<T>, patch: Option<Option<T>>) {
-    if let Some(new) = patch {
-        *value = new;
-    }
-}
-
 /// Takes a key back for good. A second time changes nothing, the first reason included.
 ///
 /// # Errors
@@ -219,6 +213,7 @@ async fn apply(
     let mut key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     let now = ctx.now();
     let before = json!(KeyView::at(key.clone(), now));
+    let limits_before = key.settings.limits.clone();
     change(&mut key, now)?;
     if json!(KeyView::at(key.clone(), now)) == before {
         return Ok(KeyView::at(key, now));
@@ -231,6 +226,12 @@ async fn apply(
     let marking = Marking::new(ctx, Change::Key(target.key));
     tx.commit().await?;
     drop(marking);
+    if view.limits != limits_before
+        && let Err(error) = limits::status::adopt(ctx, target.key).await
+    {
+        // The change is made; the feed of changes tries again.
+        tracing::warn!(cause = %error, "the counts of a key will follow its limits a moment later");
+    }
     Ok(view)
 }
 

@@ -51,6 +51,27 @@ pub async fn counted(ctx: &Ctx, key: KeyId, project: ProjectId) -> Result<Option
     Ok(Some(Counted { effective, rules, state }))
 }
 
+/// Makes the counts of a key follow a change of what holds for it, at once: a window that was made longer must not have
+/// forgotten anything by the time of the next question.
+///
+/// # Errors
+/// The storage.
+pub async fn adopt(ctx: &Ctx, key: KeyId) -> Result<(), DbError> {
+    let epoch = ctx.gate.epoch().now();
+    let mut reader = ctx.db.reader().await?;
+    let Some(project) = keys::store::project_of(reader.conn(), key).await? else {
+        return Ok(());
+    };
+    let Some((own, project)) = keys::store::settings(reader.conn(), key, project).await? else {
+        return Ok(());
+    };
+    let saved = store::load(reader.conn(), key).await?;
+    let effective = Effective::of(&own, &project, ctx.gate.defaults());
+    let (rules, state) = ctx.gate.counted(key, effective, epoch, &saved, ctx.steady());
+    state.adopt(&rules, epoch, ctx.steady());
+    Ok(())
+}
+
 /// Sets every window of a key back to nothing used.
 ///
 /// # Errors

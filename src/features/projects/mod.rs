@@ -1,6 +1,8 @@
 //! Projects: the tenants that own keys. Every person has a personal one, made at registration; the system project holds
 //! the keys of administrators. Making and managing others comes later.
 
+pub mod config;
+pub mod http;
 pub mod store;
 
 use crate::base::clock::Timestamp;

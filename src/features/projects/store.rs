@@ -1,8 +1,11 @@
 //! All SQL for `projects` and `memberships`.
 
+use sqlx::types::Json;
+
 use crate::base::clock::Timestamp;
 use crate::base::id::{ProjectId, UserId};
 use crate::features::auth::Role;
+use crate::gate::Settings;
 use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
 
@@ -20,6 +23,10 @@ sql! {
          WHERE p.id = $1",
     );
     ROLES = Sql::same("SELECT project_id, role FROM memberships WHERE user_id = $1");
+    SETTINGS = Sql::same("SELECT settings FROM projects WHERE id = $1");
+    /// Holds the row until the transaction ends.
+    LOCK = Sql::same("UPDATE projects SET updated_at = updated_at WHERE id = $1");
+    SAVE_SETTINGS = Sql::same("UPDATE projects SET settings = $2, updated_at = $3 WHERE id = $1");
     PREFIX = Sql::same("SELECT key_prefix FROM projects WHERE id = $1");
 }
 
@@ -110,4 +117,35 @@ pub async fn prefix(conn: Conn<'_>, project: ProjectId) -> Result<Option<Option<
 /// The storage.
 pub async fn exists(conn: Conn<'_>, project: ProjectId) -> Result<bool, DbError> {
     Ok(prefix(conn, project).await?.is_some())
+}
+
+/// What a project sets for its keys; `None` if there is no such project.
+///
+/// # Errors
+/// The storage.
+pub async fn settings(conn: Conn<'_>, project: ProjectId) -> Result<Option<Settings>, DbError> {
+    let row: Option<Option<Json<Settings>>> =
+        on!(conn, SETTINGS, |c, sql| sqlx::query_scalar(sql).bind(project).fetch_optional(c).await)?;
+    Ok(row.map(|settings| settings.map(|settings| settings.0).unwrap_or_default()))
+}
+
+/// Keeps others from changing a project until the transaction ends.
+pub(super) async fn lock(tx: &mut Tx, project: ProjectId) -> Result<(), DbError> {
+    on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql).bind(project).execute(c).await.map(|_| ()))
+}
+
+/// Writes what a project sets for its keys.
+pub(super) async fn save_settings(
+    tx: &mut Tx,
+    project: ProjectId,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    on!(tx.conn(), SAVE_SETTINGS, |c, sql| sqlx::query(sql)
+        .bind(project)
+        .bind(Json(settings))
+        .bind(now)
+        .execute(c)
+        .await
+        .map(|_| ()))
 }

@@ -196,12 +196,12 @@ both_engines! {
         let app = App::start(engine).await;
         let ada = app.person("ada").await;
         read_in(&app).await;
-        for key in &invented(8) {
+        // Three times 32 are within the hundred of a second.
+        for key in &invented(3) {
             let absent = lookups(&app).await[1];
             let answers = futures_util::future::join_all((0..32).map(|_| code(&app, &ada, key, json!({})))).await;
             assert!(answers.iter().all(|code| code == "NOT_FOUND"));
             assert_eq!(lookups(&app).await[1] - absent, 1);
-            app.advance(Duration::from_secs(1));
         }
     }
 
