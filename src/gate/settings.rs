@@ -52,9 +52,11 @@ struct Written {
     window: Seconds,
 }
 
+/// The short form where it can be read back, which allows nine digits; whole seconds otherwise.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn short<S: serde::Serializer>(window: &Seconds, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(window)
+    let text = window.to_string();
+    if text.len() <= 10 { serializer.serialize_str(&text) } else { serializer.serialize_u64(window.get()) }
 }
 
 /// A whole number from 1 to [`MAX_LIMIT`], however it is written (JSON Schema, 4.2.3).
@@ -320,6 +322,17 @@ mod tests {
             (0..9).map(|i| serde_json::json!({"name": format!("l{i}"), "limit": 1, "window": 1})).collect();
         assert!(serde_json::from_value::<Limits>(nine[..8].into()).is_ok());
         assert!(serde_json::from_value::<Limits>(nine.into()).is_err());
+    }
+
+    proptest::proptest! {
+        /// What is stored can be read again, whatever was accepted.
+        #[test]
+        fn every_window_reads_back(seconds in 1..=crate::base::duration::MAX_SECONDS, unit in 0_usize..4) {
+            let unit = [1, 60, 3_600, 86_400][unit];
+            let window = (seconds / unit * unit).max(1);
+            let read = limits(&serde_json::json!([{"name": "a", "limit": 1, "window": window}]).to_string());
+            proptest::prop_assert_eq!(limits(&serde_json::to_string(&read).unwrap()), read);
+        }
     }
 
     #[test]
