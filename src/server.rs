@@ -65,8 +65,6 @@ struct Document;
 fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
     // What a key calls here is limited as the key says: which key, how many at once, how often. From the outside in.
     let limited = OpenApiRouter::new()
-        .merge(users::http::router(ctx))
-        .merge(sessions::http::router(ctx))
         .merge(keys::http::router())
         .merge(limits::http::router())
         .merge(projects::http::router())
@@ -74,6 +72,9 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));
     OpenApiRouter::with_openapi(Document::openapi())
+        // For people alone, some before they have any credentials.
+        .merge(users::http::router(ctx))
+        .merge(sessions::http::router(ctx))
         .merge(limited)
         // What decides about other keys never spends from the caller's own limits.
         .merge(keys::http::decisions())

@@ -9,7 +9,7 @@ CREATE TABLE key_windows (
     key_id TEXT NOT NULL PRIMARY KEY REFERENCES api_keys (id) ON DELETE CASCADE,
     windows TEXT NOT NULL,
     updated_at INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- Work done elsewhere that holds one of a key's places until it ends.
 CREATE TABLE leases (
@@ -29,7 +29,7 @@ CREATE TABLE key_usage (
     outcome TEXT NOT NULL,
     count INTEGER NOT NULL,
     PRIMARY KEY (key_id, hour, outcome)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- What changed, in the transaction that changed it, and which process did it. Numbers may become visible out of order; readers allow for it.
 CREATE TABLE changes (

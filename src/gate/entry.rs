@@ -10,7 +10,7 @@ use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
 use crate::base::scope::{Scope, Scopes, covers};
 
-use super::mark::Mark;
+use super::mark::Project;
 use super::restrict::{Methods, Networks, Paths, Schedule};
 use super::settings::{Effective, KEPT_SECONDS, Settings};
 use super::state::KeyState;
@@ -53,6 +53,8 @@ pub struct Facts {
     pub saved: Vec<Saved>,
 }
 
+const NOBODY: UserId = UserId::from_bits(0);
+
 /// See the module. Its texts are rendered once, because they are answered many thousand times a second.
 #[derive(Debug)]
 pub struct Entry {
@@ -60,28 +62,24 @@ pub struct Entry {
     pub key: KeyId,
     /// Which of its secrets.
     pub secret: SecretId,
-    /// Whose.
-    pub project: ProjectId,
-    /// The person who answers for it.
-    pub user: Option<UserId>,
+    /// The person who answers for it; all zero for nobody, which saves 16 bytes.
+    user: UserId,
     /// What restricts it.
     pub rules: Arc<Rules>,
     /// What is counted of it.
     pub state: Arc<KeyState>,
-    /// Tells when something changed for its whole project.
-    project_mark: Arc<Mark>,
+    /// Whose.
+    owner: Arc<Project>,
     /// The state of the world that it was read from.
     epoch: u64,
     /// Microseconds; `i64::MAX` is never.
     expires_at: i64,
     secret_expires_at: i64,
-    /// `"name":…,"owner":…,"scopes":[…],"metadata":{…},"expires_at":…`
+    /// As JSON, one after another: the name; the owner, if there is one; the scopes without their brackets; the metadata, if
+    /// there is any.
     text: Box<str>,
-    /// Where in `text` the name ends, and where the scopes stand between their brackets.
-    name_end: u32,
-    scopes: (u32, u32),
-    /// Whether its project's keys act everywhere.
-    pub is_system: bool,
+    /// Where in `text` the first three end.
+    ends: [u32; 3],
     /// Taken back for good.
     pub revoked: bool,
     /// Switched off.
@@ -89,40 +87,36 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(
-        facts: Facts,
-        rules: Arc<Rules>,
-        state: Arc<KeyState>,
-        project_mark: Arc<Mark>,
-        epoch: u64,
-    ) -> Self {
+    pub(super) fn new(facts: Facts, rules: Arc<Rules>, state: Arc<KeyState>, owner: Arc<Project>, epoch: u64) -> Self {
         let end = |at: Option<Timestamp>| at.map_or(i64::MAX, Timestamp::as_micros);
-        let mut text = format!("\"name\":{}", json!(facts.name));
+        let mut text = json!(facts.name).to_string();
         let name_end = text.len();
-        // Writing into a string can't fail.
-        let _ = write!(text, ",\"owner\":{},\"scopes\":[", json!(facts.owner));
-        let from = text.len();
+        // What most keys have none of takes no room.
+        if let Some(owner) = &facts.owner {
+            text.push_str(&json!(owner).to_string());
+        }
+        let owner_end = text.len();
         for (i, scope) in facts.scopes.iter().enumerate() {
+            // Writing into a string can't fail.
             let _ = write!(text, "{}\"{scope}\"", if i == 0 { "" } else { "," });
         }
-        let scopes = (from, text.len());
-        let _ = write!(text, "],\"metadata\":{},\"expires_at\":{}", facts.metadata, json!(facts.expires_at));
+        let scopes_end = text.len();
+        if facts.metadata.as_object().is_some_and(|fields| !fields.is_empty()) {
+            text.push_str(&facts.metadata.to_string());
+        }
         let at = |place: usize| u32::try_from(place).unwrap_or(0);
         Self {
             key: facts.key,
             secret: facts.secret,
-            project: facts.project,
-            user: facts.user,
+            user: facts.user.unwrap_or(NOBODY),
             rules,
             state,
-            project_mark,
+            owner,
             epoch,
             expires_at: end(facts.expires_at),
             secret_expires_at: end(facts.secret_expires_at),
-            name_end: at(name_end),
-            scopes: (at(scopes.0), at(scopes.1)),
+            ends: [at(name_end), at(owner_end), at(scopes_end)],
             text: text.into(),
-            is_system: facts.is_system,
             revoked: facts.revoked,
             disabled: facts.disabled,
         }
@@ -131,7 +125,25 @@ impl Entry {
     /// Whether nothing has changed since it was read, neither all nor what it is about.
     #[must_use]
     pub(super) fn is_current(&self, all: u64) -> bool {
-        self.epoch >= all && self.epoch >= self.state.mark.get() && self.epoch >= self.project_mark.get()
+        self.epoch >= all && self.epoch >= self.state.mark.get() && self.epoch >= self.owner.mark.get()
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub fn project(&self) -> ProjectId {
+        self.owner.id
+    }
+
+    /// Whether its project's keys act everywhere.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        self.owner.is_system
+    }
+
+    /// The person who answers for it.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        (self.user != NOBODY).then_some(self.user)
     }
 
     /// The state of the world that it was read from.
@@ -155,29 +167,46 @@ impl Entry {
         self.text.get(from as usize..to as usize).unwrap_or_default()
     }
 
-    /// `"name":…`: what every answer tells of a proven key.
-    #[must_use]
-    pub fn name_field(&self) -> &str {
-        self.part(0, self.name_end)
+    /// Appends `"name":…`: what every answer tells of a proven key.
+    pub fn write_name(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"\"name\":");
+        text.extend_from_slice(self.part(0, self.ends[0]).as_bytes());
     }
 
-    /// `"name":…,"owner":…,"scopes":[…],"metadata":{…},"expires_at":…`: what a good answer tells.
+    /// Appends `"name":…,"owner":…,"scopes":[…],"metadata":{…},"expires_at":…`: what a good answer tells.
+    pub fn write_fields(&self, text: &mut Vec<u8>) {
+        self.write_name(text);
+        text.extend_from_slice(b",\"owner\":");
+        let owner = self.part(self.ends[0], self.ends[1]);
+        text.extend_from_slice(if owner.is_empty() { b"null" } else { owner.as_bytes() });
+        text.extend_from_slice(b",\"scopes\":[");
+        text.extend_from_slice(self.part(self.ends[1], self.ends[2]).as_bytes());
+        text.extend_from_slice(b"],\"metadata\":");
+        let metadata = self.text.get(self.ends[2] as usize..).unwrap_or_default();
+        text.extend_from_slice(if metadata.is_empty() { b"{}" } else { metadata.as_bytes() });
+        text.extend_from_slice(b",\"expires_at\":");
+        match Timestamp::from_micros(self.expires_at).filter(|_| self.expires_at != i64::MAX) {
+            Some(end) => text.extend_from_slice(format!("\"{end}\"").as_bytes()),
+            None => text.extend_from_slice(b"null"),
+        }
+    }
+
+    /// Bytes that [`write_fields`](Self::write_fields) appends, about.
     #[must_use]
-    pub fn fields(&self) -> &str {
-        &self.text
+    pub fn fields_length(&self) -> usize {
+        self.text.len() + 100
     }
 
     /// The name.
     #[must_use]
     pub fn name(&self) -> String {
-        let quoted = self.name_field().strip_prefix("\"name\":").unwrap_or_default();
         // Rendered by us.
-        serde_json::from_str(quoted).unwrap_or_default()
+        serde_json::from_str(self.part(0, self.ends[0])).unwrap_or_default()
     }
 
     fn held(&self) -> impl Iterator<Item = &str> {
         // Scopes hold neither quotes nor commas.
-        self.part(self.scopes.0, self.scopes.1).split(',').map(|quoted| quoted.trim_matches('"'))
+        self.part(self.ends[1], self.ends[2]).split(',').map(|quoted| quoted.trim_matches('"'))
     }
 
     /// Whether some scope of the key is enough for `wanted`.

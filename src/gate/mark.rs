@@ -4,7 +4,10 @@
 //! storage takes the present number first: what it read is current as long as no mark shows a greater one. A change that
 //! commits while it is read is thereby never missed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::id::ProjectId;
 
 /// The number of the latest change of all.
 #[derive(Debug, Default)]
@@ -21,6 +24,17 @@ impl Epoch {
         let next = self.0.fetch_add(1, Ordering::SeqCst) + 1;
         mark.0.fetch_max(next, Ordering::SeqCst);
     }
+}
+
+/// A project, as its keys' entries share it.
+#[derive(Debug)]
+pub struct Project {
+    /// Which.
+    pub id: ProjectId,
+    /// Whether it is the system project, whose keys act everywhere.
+    pub is_system: bool,
+    /// When something last changed for all of its keys.
+    pub(super) mark: Arc<Mark>,
 }
 
 /// The number of the latest change of one thing.

@@ -32,7 +32,7 @@ pub use decide::{
     trace_unknown,
 };
 pub use entry::{Entry, Facts, Rules};
-pub use mark::{Epoch, Mark};
+pub use mark::{Epoch, Mark, Project};
 pub use settings::{
     Effective, KEPT_SECONDS, Limits, MAX_CONCURRENCY, QUOTA_SECONDS, ServerDefaults, Settings, Source, replace, whole,
 };
@@ -45,6 +45,13 @@ use states::States;
 
 /// SHA-256 of a shown key.
 pub type Digest = [u8; 32];
+
+/// What the cache knows a key by: half of its digest. 128 bits of a SHA-256 can no more be met on purpose than all of it.
+type Half = [u8; 16];
+
+fn half(digest: &Digest) -> Half {
+    digest.first_chunk().copied().unwrap_or_default()
+}
 
 /// How long an unknown key is remembered as unknown, in microseconds.
 const MISSING_FOR: u64 = 10_000_000;
@@ -64,12 +71,12 @@ pub struct Bounds {
 /// See the module.
 #[derive(Debug)]
 pub struct Gate {
-    entries: Cache<Digest, Arc<Entry>, Weight, BuildHasherDefault<FirstEight>>,
-    missing: Cache<Digest, u64, quick_cache::UnitWeighter, BuildHasherDefault<FirstEight>>,
+    entries: Cache<Half, Arc<Entry>, Weight, BuildHasherDefault<FirstEight>>,
+    missing: Cache<Half, u64, quick_cache::UnitWeighter, BuildHasherDefault<FirstEight>>,
     /// Which keys can exist at all.
     pub known: Known,
     states: States,
-    projects: Mutex<std::collections::HashMap<ProjectId, Arc<Mark>>>,
+    projects: Mutex<std::collections::HashMap<ProjectId, Arc<Project>>>,
     rulebook: Rulebook,
     /// People who are logged in.
     pub people: people::People,
@@ -194,7 +201,7 @@ impl Gate {
         if !self.is_trusted(steady) {
             return None;
         }
-        self.entries.get(digest).filter(|entry| self.is_current(entry))
+        self.entries.get(&half(digest)).filter(|entry| self.is_current(entry))
     }
 
     /// Finds a key: in the cache, or through `load`, which asks the storage. Of many who ask for one key at once, one loads.
@@ -217,8 +224,8 @@ impl Gate {
                 self.lookups.spared.fetch_add(1, Ordering::Relaxed);
                 return Ok(Found::Unknown);
             }
-            self.entries.remove_if(digest, |entry| !self.is_current(entry));
-            let guard = match self.entries.get_value_or_guard_async(digest).await {
+            self.entries.remove_if(&half(digest), |entry| !self.is_current(entry));
+            let guard = match self.entries.get_value_or_guard_async(&half(digest)).await {
                 Ok(entry) if self.is_current(&entry) => return Ok(Found::Entry(entry)),
                 Ok(_) => continue,
                 Err(guard) => guard,
@@ -230,7 +237,7 @@ impl Gate {
             let epoch = self.epoch.now();
             let Some(facts) = load().await? else {
                 self.lookups.absent.fetch_add(1, Ordering::Relaxed);
-                self.missing.insert(*digest, steady + MISSING_FOR);
+                self.missing.insert(half(digest), steady + MISSING_FOR);
                 return Ok(Found::Unknown);
             };
             self.lookups.loaded.fetch_add(1, Ordering::Relaxed);
@@ -249,14 +256,14 @@ impl Gate {
 
     /// Whether the storage said a short time ago that there is no such key.
     fn is_missing(&self, digest: &Digest, steady: u64) -> bool {
-        self.missing.get(digest).is_some_and(|until| steady < until)
+        self.missing.get(&half(digest)).is_some_and(|until| steady < until)
     }
 
     fn compile(&self, facts: Facts, epoch: u64, steady: u64) -> Arc<Entry> {
         let effective = Effective::of(&facts.settings, &facts.project_settings, &self.defaults);
         let (rules, state) = self.counted(facts.key, effective, epoch, &facts.saved, steady);
-        let mark = self.project_mark(facts.project);
-        Arc::new(Entry::new(facts, rules, state, mark, epoch))
+        let project = self.project(facts.project, facts.is_system);
+        Arc::new(Entry::new(facts, rules, state, project, epoch))
     }
 
     /// The numbers of changes.
@@ -276,7 +283,7 @@ impl Gate {
     /// A new secret exists.
     pub fn made(&self, digest: &Digest) {
         self.known.add(digest);
-        self.missing.remove(digest);
+        self.missing.remove(&half(digest));
     }
 
     /// A key has changed in the storage.
@@ -292,12 +299,18 @@ impl Gate {
 
     /// Something has changed for every key of a project.
     pub fn project_changed(&self, project: ProjectId) {
-        self.epoch.advance(&self.project_mark(project));
+        // What kind of project it is never changes; where nobody knows yet, no entry has asked.
+        self.epoch.advance(&self.project(project, false).mark);
     }
 
-    fn project_mark(&self, project: ProjectId) -> Arc<Mark> {
+    /// What the entries of a project's keys share.
+    fn project(&self, id: ProjectId, is_system: bool) -> Arc<Project> {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(projects.entry(project).or_default())
+        let known = projects.entry(id).or_insert_with(|| Arc::new(Project { id, is_system, mark: Arc::default() }));
+        if known.is_system != is_system && is_system {
+            *known = Arc::new(Project { id, is_system, mark: Arc::clone(&known.mark) });
+        }
+        Arc::clone(known)
     }
 
     /// The compiled form of what holds for a key, as it was read after `epoch` was taken, and its counts, restored from what
@@ -346,8 +359,8 @@ struct Weight {
     least: u64,
 }
 
-impl Weighter<Digest, Arc<Entry>> for Weight {
-    fn weight(&self, _: &Digest, entry: &Arc<Entry>) -> u64 {
+impl Weighter<Half, Arc<Entry>> for Weight {
+    fn weight(&self, _: &Half, entry: &Arc<Entry>) -> u64 {
         (entry.bytes() as u64).max(self.least)
     }
 }

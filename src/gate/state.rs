@@ -36,7 +36,8 @@ pub struct Counted {
     restored: bool,
     /// Requests being worked on.
     in_use: u32,
-    leases: Vec<Lease>,
+    /// Rare: a pointer where there are none.
+    leases: Option<Box<Leases>>,
     pending: Option<Box<Pending>>,
 }
 
@@ -48,6 +49,10 @@ pub struct Lease {
     /// When it ends by itself, in microseconds.
     pub expires_at: i64,
 }
+
+/// The leases of one key; never empty.
+#[derive(Debug, Default)]
+struct Leases(Vec<Lease>);
 
 /// What isn't written yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -198,7 +203,7 @@ impl KeyState {
         let mut counted = self.lock();
         let free = cap == 0 || counted.places(now) < cap;
         if free {
-            counted.leases.push(lease);
+            counted.leases.get_or_insert_default().0.push(lease);
         }
         free
     }
@@ -209,7 +214,8 @@ impl KeyState {
         let mut counted = self.lock();
         let above = counted.places(now).saturating_sub(cap).saturating_add(1);
         let in_the_way = usize::try_from(above.saturating_sub(counted.in_use)).unwrap_or(usize::MAX);
-        let mut ends: Vec<i64> = counted.leases.iter().map(|lease| lease.expires_at).collect();
+        let mut ends: Vec<i64> =
+            counted.leases.iter().flat_map(|leases| &leases.0).map(|lease| lease.expires_at).collect();
         drop(counted);
         ends.sort_unstable();
         let last = in_the_way.checked_sub(1).and_then(|i| ends.get(i)).map_or(now, |end| *end);
@@ -220,13 +226,13 @@ impl KeyState {
     pub fn renew(&self, id: LeaseId, expires_at: i64, now: i64) -> bool {
         let mut counted = self.lock();
         counted.places(now);
-        let lease = counted.leases.iter_mut().find(|lease| lease.id == id);
+        let lease = counted.leases.iter_mut().flat_map(|leases| &mut leases.0).find(|lease| lease.id == id);
         lease.map(|lease| lease.expires_at = expires_at).is_some()
     }
 
     /// Ends a lease.
     pub fn release(&self, id: LeaseId) {
-        self.lock().leases.retain(|lease| lease.id != id);
+        self.lock().keep_leases(|lease| lease.id != id);
     }
 
     /// Places that are taken.
@@ -296,14 +302,18 @@ impl Counted {
 
     /// Places that are taken, once the leases that have ended are gone.
     fn places(&mut self, now: i64) -> u32 {
-        if self.leases.is_empty() {
-            return self.in_use;
+        self.keep_leases(|lease| lease.expires_at > now);
+        let leased = self.leases.as_ref().map_or(0, |leases| leases.0.len());
+        self.in_use.saturating_add(u32::try_from(leased).unwrap_or(u32::MAX))
+    }
+
+    fn keep_leases(&mut self, keep: impl Fn(&Lease) -> bool) {
+        if let Some(leases) = &mut self.leases {
+            leases.0.retain(keep);
+            if leases.0.is_empty() {
+                self.leases = None;
+            }
         }
-        self.leases.retain(|lease| lease.expires_at > now);
-        if self.leases.is_empty() {
-            self.leases = Vec::new();
-        }
-        self.in_use.saturating_add(u32::try_from(self.leases.len()).unwrap_or(u32::MAX))
     }
 
     /// Counts for these rules from now on, and gives them; or those that it counts for already, if they were read later: who

@@ -142,7 +142,7 @@ impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
         let (caller, by) = authenticated(parts, ctx).await?;
         let project = match &caller {
-            Caller::Machine(machine) => machine.project,
+            Caller::Machine(machine) => machine.project(),
             Caller::Person(person) => projects::store::personal(ctx.db.reader().await?.conn(), person.user)
                 .await?
                 .ok_or_else(|| Problem::not_found("project_not_found", "You have no project of your own."))?,

@@ -145,7 +145,7 @@ impl Caller {
     pub fn responsible(&self) -> Option<UserId> {
         match self {
             Self::Person(person) => Some(person.user),
-            Self::Machine(machine) => machine.user,
+            Self::Machine(machine) => machine.user(),
         }
     }
 
@@ -159,8 +159,8 @@ impl Caller {
         };
         match self {
             Self::Machine(machine) => {
-                let visible = machine.project == project
-                    || (machine.is_system && projects::store::exists(ctx.db.reader().await?.conn(), project).await?);
+                let visible = machine.project() == project
+                    || (machine.is_system() && projects::store::exists(ctx.db.reader().await?.conn(), project).await?);
                 Ok(if visible { granted(machine.covers(scope)) } else { Access::Hidden })
             }
             Self::Person(person) => {
@@ -180,8 +180,8 @@ impl Caller {
         match self {
             Self::Machine(machine) => match machine.covers(scope) {
                 false => Reach::Nowhere,
-                true if machine.is_system => Reach::Everywhere,
-                true => Reach::Project(machine.project),
+                true if machine.is_system() => Reach::Everywhere,
+                true => Reach::Project(machine.project()),
             },
             Self::Person(person) if person.is_admin => Reach::Everywhere,
             Self::Person(person) => {

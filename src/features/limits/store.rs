@@ -1,6 +1,6 @@
 //! All SQL for `key_windows`.
 
-use serde_json::json;
+use serde::Serialize;
 use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
@@ -25,6 +25,12 @@ sql! {
     RESET = Sql::same("DELETE FROM key_windows WHERE key_id = $1");
 }
 
+#[derive(Serialize)]
+struct Row<'a> {
+    key: KeyId,
+    windows: &'a [Saved],
+}
+
 /// Writes how windows stand, in one statement whatever their number.
 ///
 /// # Errors
@@ -33,7 +39,7 @@ pub async fn save(tx: &mut Tx, windows: &[(KeyId, &Vec<Saved>)], now: Timestamp)
     if windows.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = windows.iter().map(|(key, windows)| json!({ "key": key, "windows": windows })).collect();
+    let rows: Vec<_> = windows.iter().map(|(key, windows)| Row { key: *key, windows }).collect();
     on!(tx.conn(), SAVE, |c, sql| sqlx::query(sql).bind(Json(&rows)).bind(now).execute(c).await.map(|_| ()))
 }
 

@@ -1,6 +1,6 @@
 //! All SQL for `key_usage`, and for the latest uses that stand beside keys and secrets.
 
-use serde_json::json;
+use serde::Serialize;
 use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
@@ -35,6 +35,21 @@ sql! {
     );
 }
 
+#[derive(Serialize)]
+struct Tally {
+    key: KeyId,
+    outcome: &'static str,
+    count: u32,
+}
+
+#[derive(Serialize)]
+struct Use {
+    key: KeyId,
+    secret: SecretId,
+    at: Option<Timestamp>,
+    micros: i64,
+}
+
 /// Adds outcomes of verifications to those of an hour, in one statement whatever their number.
 pub(super) async fn add(tx: &mut Tx, outcomes: &[(KeyId, &[u32; OUTCOMES])], hour: Timestamp) -> Result<(), DbError> {
     let mut rows = Vec::with_capacity(outcomes.len());
@@ -42,7 +57,7 @@ pub(super) async fn add(tx: &mut Tx, outcomes: &[(KeyId, &[u32; OUTCOMES])], hou
         for code in CODES {
             let count = code.outcome().and_then(|i| counts.get(i)).copied().unwrap_or(0);
             if count > 0 {
-                rows.push(json!({ "key": key, "outcome": code.word(), "count": count }));
+                rows.push(Tally { key: *key, outcome: code.word(), count });
             }
         }
     }
@@ -59,8 +74,11 @@ pub(super) async fn used(tx: &mut Tx, used: &[(KeyId, SecretId, i64)]) -> Result
     }
     let rows: Vec<_> = used
         .iter()
-        .map(|(key, secret, micros)| {
-            json!({ "key": key, "secret": secret, "at": Timestamp::from_micros(*micros), "micros": micros })
+        .map(|(key, secret, micros)| Use {
+            key: *key,
+            secret: *secret,
+            at: Timestamp::from_micros(*micros),
+            micros: *micros,
         })
         .collect();
     for statement in [USED_KEYS, USED_SECRETS] {

@@ -17,7 +17,7 @@ const HEADERS: usize = 16;
 
 /// The whole answer, with the headers of the key's limits.
 pub(super) fn response(answer: &Answer, request_id: &str) -> Response {
-    let mut text = Vec::with_capacity(USUAL + answer.entry.as_ref().map_or(0, |entry| entry.fields().len()));
+    let mut text = Vec::with_capacity(USUAL + answer.entry.as_ref().map_or(0, |entry| entry.fields_length()));
     write(&mut text, answer, request_id);
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
@@ -48,9 +48,13 @@ pub(super) fn write(text: &mut Vec<u8>, answer: &Answer, request_id: &str) {
         text.extend_from_slice(b",\"key_id\":\"");
         text.extend_from_slice(entry.key.text(&mut id).as_bytes());
         text.extend_from_slice(b"\",\"project_id\":\"");
-        text.extend_from_slice(entry.project.text(&mut id).as_bytes());
+        text.extend_from_slice(entry.project().text(&mut id).as_bytes());
         text.extend_from_slice(b"\",");
-        text.extend_from_slice(if valid { entry.fields() } else { entry.name_field() }.as_bytes());
+        if valid {
+            entry.write_fields(text);
+        } else {
+            entry.write_name(text);
+        }
         if let Some((standings, rules)) = &answer.windows {
             limits(text, rules, standings);
         }
