@@ -64,8 +64,9 @@ check-metrics: ## The metrics of a running server, read by promtool
 	@KEYWARD_BIN="$${KEYWARD_BIN:-$(BIN)}" scripts/check-metrics
 
 .PHONY: bench
-bench: ## Micro-benchmarks (one of them: make bench ARGS=verify)
-	$(CARGO) bench --locked $(if $(ARGS),-- $(ARGS))
+bench: ## What the parts cost, then the whole under wrk (make bench ARGS=--quick, or ARGS=verify)
+	$(CARGO) bench --locked --bench parts $(if $(ARGS),-- $(ARGS))
+	$(CARGO) bench --locked --bench whole $(if $(ARGS),-- $(ARGS))
 
 ##@ Code
 

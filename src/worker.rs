@@ -24,6 +24,7 @@ const FORGET: Duration = Duration::from_mins(1);
 /// The running reconcilers.
 #[derive(Debug)]
 pub struct Workers {
+    ctx: Ctx,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -95,7 +96,7 @@ impl Workers {
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping, forget),
         ];
-        Self { stop, tasks }
+        Self { ctx: ctx.clone(), stop, tasks }
     }
 
     /// Lets each run once more, and waits for it.
@@ -105,6 +106,10 @@ impl Workers {
         for task in self.tasks {
             // A reconciler catches its own panics.
             drop(task.await);
+        }
+        let lost = self.ctx.gate.take_unwritten().len();
+        if lost > 0 {
+            tracing::error!(keys = lost, "the storage can't be reached: what these keys used lately is forgotten");
         }
     }
 }

@@ -140,11 +140,15 @@ pub struct Checked {
     pub outcome: Outcome,
 }
 
-/// Seconds, rounded up and at least 1, after which a refused question is admitted if nothing else is spent meanwhile.
+/// Seconds, rounded up and at least 1, after which a refused question of this cost is admitted if nothing else is spent
+/// meanwhile; `None` if it never is, because the cost exceeds a limit.
 #[must_use]
-pub fn retry_after(standings: &Standings) -> u64 {
+pub fn retry_after(standings: &Standings, cost: u32) -> Option<u64> {
+    if standings.iter().any(|window| cost > window.limit) {
+        return None;
+    }
     let longest = standings.iter().filter(|window| window.refused).map(|window| window.reset_micros).max();
-    longest.unwrap_or(0).div_ceil(1_000_000).max(1)
+    Some(longest.unwrap_or(0).div_ceil(1_000_000).max(1))
 }
 
 /// The checks that come before there is a key.

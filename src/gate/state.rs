@@ -120,7 +120,7 @@ impl KeyState {
         let mut counted = self.lock();
         let rules = counted.follow(&entry.rules, entry.epoch(), now.steady);
         let (code, standings) = if rules.concurrency > 0 && counted.places(now.wall) >= rules.concurrency {
-            (Code::ConcurrencyLimited, None)
+            (Code::ConcurrencyLimited, Some(Box::new(counted.windows.standings(&rules.limits, now.steady))))
         } else {
             let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, secret.is_some());
             // In a box: it is large, and handed on several times.

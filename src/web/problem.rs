@@ -126,7 +126,8 @@ impl Problem {
         let mut headers = HeaderMap::new();
         rate::tell(rules, standings, &mut headers);
         problem.0.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        problem.with_header(RETRY_AFTER, HeaderValue::from(gate::retry_after(standings)))
+        // A request costs 1, which no limit is below.
+        problem.with_header(RETRY_AFTER, HeaderValue::from(gate::retry_after(standings, 1).unwrap_or(1)))
     }
 
     /// `429`: as many operations as allowed are under way.

@@ -78,7 +78,9 @@ fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) ->
         ctx.gate.write_later(&entry.state);
     }
     let retry_after = match code {
-        Code::RateLimited | Code::QuotaExceeded => standings.as_deref().map(gate::retry_after),
+        Code::RateLimited | Code::QuotaExceeded => {
+            standings.as_deref().and_then(|standings| gate::retry_after(standings, question.cost))
+        }
         Code::ConcurrencyLimited => Some(entry.state.free_in(rules.concurrency, now.wall)),
         _ => None,
     };

@@ -125,7 +125,8 @@ impl<'de> Deserialize<'de> for Methods {
 
 /// A pattern of paths, segment by segment: `*` is exactly one segment, whatever it holds, but not an empty one; `**`, as the
 /// last, is everything below, and nothing (`/orders/**` is `/orders`, `/orders/` and `/orders/1/lines`). All else stands for
-/// itself: `/a*` is only `/a*`, `/orders` isn't `/orders/`, and `%20` isn't a space.
+/// itself: `/orders` isn't `/orders/`, and `%20` isn't a space. A `*` within a segment is refused, because people expect of it
+/// what it doesn't do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPattern(String);
 
@@ -138,6 +139,9 @@ pub enum PatternError {
     /// `**` before other segments.
     #[error("expected ** as the last segment only")]
     Below,
+    /// `*` beside other characters.
+    #[error("expected * or ** to be a whole segment, such as /orders/* or /orders/**")]
+    Within,
     /// It could match only what [`Paths::admits`] refuses always.
     #[error("expected no empty, . or .. segment, no backslash, and none of these encoded, nor letters or digits")]
     Never,
@@ -154,6 +158,8 @@ impl FromStr for PathPattern {
             Err(PatternError::Form)
         } else if text.contains("/**/") {
             Err(PatternError::Below)
+        } else if text.split('/').any(|segment| segment.contains('*') && !matches!(segment, "*" | "**")) {
+            Err(PatternError::Within)
         } else if !is_unambiguous(text) {
             Err(PatternError::Never)
         } else {
@@ -176,8 +182,9 @@ impl utoipa::PartialSchema for PathPattern {
                 "Matched segment by segment: `*` is exactly one segment, `**`, as the last, is everything below, and \
                  nothing; all else stands for itself.",
             ))
-            // Visible ASCII but #, ? and the backslash.
-            .pattern(Some("^/[!\"$->@-\\[\\]-~]*$"))
+            // Visible ASCII but #, ? and the backslash; stars alone.
+            .pattern(Some("^(/(\\*|[!\"$-)+-.0->@-\\[\\]-~]+))*(/|/\\*\\*)?$"))
+            .min_length(Some(1))
             .max_length(Some(MAX_PATTERN_LENGTH))
             .examples(["/orders/**", "/users/*/avatar"])
             .into()

@@ -81,7 +81,8 @@ pub(super) struct Client<'a> {
     path: Option<Cow<'a, str>>,
 }
 
-/// What is answered. It is written by hand (`render.rs`), because that is worth a tenth of the whole.
+// Written by hand in `render.rs`, because that is worth a tenth of the whole.
+/// What is answered.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "describes what is written by hand")]
 #[schema(examples(
@@ -126,7 +127,8 @@ pub(super) struct VerifyAnswer {
     /// The names of the windows that refuse; with `RATE_LIMITED` and `QUOTA_EXCEEDED`.
     #[schema(nullable = false, required = false, example = json!(["minute"]))]
     violated: Option<Vec<String>>,
-    /// Seconds after which the same question is admitted, if the key isn't used meanwhile; with the codes of limits.
+    /// Seconds after which the same question is admitted, if the key isn't used meanwhile; with the codes of limits, unless
+    /// `cost` exceeds a limit: such a question is never admitted.
     #[schema(nullable = false, required = false, minimum = 1)]
     retry_after_seconds: Option<u64>,
     /// Every check in order, with its outcome; only for a dry run.
