@@ -85,8 +85,14 @@ impl Workers {
                 for limit in [&limits.register, &limits.login, &limits.password, &limits.all] {
                     limit.forget_idle();
                 }
-                ctx.gate.forget_idle(ctx.moment());
-                std::future::ready(Ok::<(), DbError>(()))
+                let ctx = ctx.clone();
+                // Looks at every state there is.
+                let swept = tokio::task::spawn_blocking(move || ctx.gate.forget_idle(ctx.moment()));
+                async move {
+                    // A panic there has been told already.
+                    drop(swept.await);
+                    Ok::<(), DbError>(())
+                }
             }
         };
         let tasks = vec![

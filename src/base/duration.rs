@@ -40,6 +40,15 @@ impl Seconds {
         self.0
     }
 
+    /// The short form that requests may use, in the largest unit that fits; `None` where none does.
+    #[must_use]
+    pub fn short_form(self) -> Option<String> {
+        let units = [(86_400, 'd', 99_999), (3_600, 'h', 999_999), (60, 'm', 9_999_999), (1, 's', 999_999_999)];
+        let fits =
+            |(unit, _, most): &(u64, char, u64)| self.0.is_multiple_of(*unit) && (1..=*most).contains(&(self.0 / unit));
+        units.into_iter().find(fits).map(|(unit, letter, _)| format!("{}{letter}", self.0 / unit))
+    }
+
     /// As the standard library's type.
     #[must_use]
     pub const fn as_duration(self) -> Duration {

@@ -70,6 +70,7 @@ pub fn main() -> ExitCode {
         // Help and version are printed, and done; everything else is usage.
         Err(error) => error.exit(),
     };
+    logs::close();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

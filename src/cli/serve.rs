@@ -48,7 +48,7 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
         let db = open_storage(&config).await?;
         let format = config.log.format;
         let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
-        ctx.set_access_log(logs::access(&ctx.config.log, ctx.metrics.access_dropped.clone())?);
+        ctx.set_access_log(logs::access());
         projects::ensure_system(&ctx).await?;
         users::manage::ensure_admin(&ctx).await?;
         let workers = Workers::start(&ctx).await?;
@@ -73,9 +73,6 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
         }
     };
     server::serve(&ctx, listeners, stop, hurry).await;
-    let log = ctx.access_log().clone();
-    // Waits for its thread. A panic there has been told already.
-    drop(tokio::task::spawn_blocking(move || log.close()).await);
     workers.stop().await;
     // A server that hangs must not keep the process.
     if tokio::time::timeout(CLOSE, ctx.db.close()).await.is_err() {

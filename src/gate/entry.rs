@@ -221,11 +221,11 @@ impl Entry {
         Scopes::new(self.held().filter_map(|held| held.parse::<Scope>().ok()))
     }
 
-    /// Bytes in memory, what is shared with other keys left out.
+    /// Bytes in memory, with its share of the rules.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        // Two counts of the `Arc`, the cache's own slot, and the allocator's rounding.
-        size_of::<Self>() + self.text.len() + 16 + 96
+        // Two counts of the `Arc`, the cache's own slot, and the allocator's rounding; then what is counted.
+        size_of::<Self>() + self.text.len() + 16 + 96 + 256 + self.rules.bytes / Arc::strong_count(&self.rules).max(1)
     }
 }
 
@@ -244,6 +244,8 @@ pub struct Rules {
     pub methods: Option<Methods>,
     /// For which paths; `None` is any.
     pub paths: Option<Paths>,
+    /// About how many bytes these rules take.
+    bytes: usize,
     /// Whether some window must survive the end of the process.
     pub is_kept: bool,
     /// The `RateLimit-Policy` header; `None` without limits.
@@ -262,7 +264,7 @@ pub struct Head {
 }
 
 impl Rules {
-    pub(super) fn compile(effective: Effective) -> Self {
+    pub(super) fn compile(effective: Effective, bytes: usize) -> Self {
         let limits: Box<[Limit]> = effective.limits.into_iter().map(|(limit, _)| limit).collect();
         let policy = limits
             .iter()
@@ -277,6 +279,7 @@ impl Rules {
             })
             .collect();
         Self {
+            bytes,
             is_kept: limits.iter().any(|limit| limit.window_seconds >= KEPT_SECONDS),
             policy: if limits.is_empty() { None } else { HeaderValue::try_from(policy).ok() },
             heads,

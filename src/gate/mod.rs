@@ -330,6 +330,16 @@ impl Gate {
         (rules, state)
     }
 
+    /// The keys of a project that are in the cache.
+    #[must_use]
+    pub fn cached_keys_of(&self, project: ProjectId) -> Vec<KeyId> {
+        let mut keys: Vec<KeyId> =
+            self.entries.iter().filter(|(_, entry)| entry.project() == project).map(|(_, entry)| entry.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
     /// The state of a key, made if there is none.
     #[must_use]
     pub fn state(&self, key: KeyId) -> Arc<KeyState> {

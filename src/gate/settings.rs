@@ -52,11 +52,13 @@ struct Written {
     window: Seconds,
 }
 
-/// The short form where it can be read back, which allows nine digits; whole seconds otherwise.
+/// The short form where there is one; whole seconds otherwise.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn short<S: serde::Serializer>(window: &Seconds, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = window.to_string();
-    if text.len() <= 10 { serializer.serialize_str(&text) } else { serializer.serialize_u64(window.get()) }
+    match window.short_form() {
+        Some(text) => serializer.serialize_str(&text),
+        None => serializer.serialize_u64(window.get()),
+    }
 }
 
 /// A whole number from 1 to [`MAX_LIMIT`], however it is written (JSON Schema, 4.2.3).

@@ -39,6 +39,8 @@ pub struct Counted {
     /// Rare: a pointer where there are none.
     leases: Option<Box<Leases>>,
     pending: Option<Box<Pending>>,
+    /// Whether somebody knows that there is something to be written.
+    queued: bool,
 }
 
 /// Work done elsewhere that holds one of a key's places.
@@ -50,9 +52,23 @@ pub struct Lease {
     pub expires_at: i64,
 }
 
+/// The most leases that one key has, whatever its cap.
+pub const MAX_LEASES: usize = 10_000;
+
 /// The leases of one key; never empty.
 #[derive(Debug, Default)]
-struct Leases(Vec<Lease>);
+struct Leases {
+    all: Vec<Lease>,
+    /// When the first of them ends: before that, nothing has to be looked for.
+    first_end: i64,
+}
+
+impl Leases {
+    fn keep(&mut self, keep: impl Fn(&Lease) -> bool) {
+        self.all.retain(keep);
+        self.first_end = self.all.iter().map(|lease| lease.expires_at).min().unwrap_or(i64::MAX);
+    }
+}
 
 /// What isn't written yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,8 +126,11 @@ impl KeyState {
     }
 
     /// Counts for these rules from now on, unless it counts for later ones already.
-    pub fn adopt(&self, rules: &Arc<Rules>, epoch: u64, steady: u64) {
-        self.lock().follow(rules, epoch, steady);
+    /// Says whether there is something to be written for the first time.
+    pub fn adopt(&self, rules: &Arc<Rules>, epoch: u64, steady: u64) -> bool {
+        let mut counted = self.lock();
+        counted.follow(rules, epoch, steady);
+        counted.pending.is_some() && counted.queue()
     }
 
     /// Decides about concurrency and all windows together. With the secret that was shown it spends, from all windows or
@@ -160,9 +179,8 @@ impl KeyState {
         let mut counted = self.lock();
         counted.windows.reset();
         counted.restored = true;
-        let first = counted.pending.is_none();
         counted.pending.get_or_insert_default().spent = true;
-        first
+        counted.queue()
     }
 
     /// Counts an outcome; `true` if it is the first that isn't written yet.
@@ -177,9 +195,8 @@ impl KeyState {
             return false;
         }
         let mut counted = self.lock();
-        let first = counted.pending.is_none();
         counted.pending.get_or_insert_default().used(secret, now);
-        first
+        counted.queue()
     }
 
     /// Takes a place for a request; `false` if all are taken. Every place must be given back.
@@ -201,9 +218,14 @@ impl KeyState {
     /// Takes a place until `lease` ends; `false` if all are taken.
     pub fn lease(&self, cap: u32, lease: Lease, now: i64) -> bool {
         let mut counted = self.lock();
-        let free = cap == 0 || counted.places(now) < cap;
+        let taken = counted.places(now);
+        let held = counted.leases.as_ref().map_or(0, |leases| leases.all.len());
+        let free = (cap == 0 || taken < cap) && held < MAX_LEASES;
         if free {
-            counted.leases.get_or_insert_default().0.push(lease);
+            let leases = counted.leases.get_or_insert_default();
+            leases.first_end =
+                if leases.all.is_empty() { lease.expires_at } else { leases.first_end.min(lease.expires_at) };
+            leases.all.push(lease);
         }
         free
     }
@@ -215,7 +237,7 @@ impl KeyState {
         let above = counted.places(now).saturating_sub(cap).saturating_add(1);
         let in_the_way = usize::try_from(above.saturating_sub(counted.in_use)).unwrap_or(usize::MAX);
         let mut ends: Vec<i64> =
-            counted.leases.iter().flat_map(|leases| &leases.0).map(|lease| lease.expires_at).collect();
+            counted.leases.iter().flat_map(|leases| &leases.all).map(|lease| lease.expires_at).collect();
         drop(counted);
         ends.sort_unstable();
         let last = in_the_way.checked_sub(1).and_then(|i| ends.get(i)).map_or(now, |end| *end);
@@ -226,8 +248,15 @@ impl KeyState {
     pub fn renew(&self, id: LeaseId, expires_at: i64, now: i64) -> bool {
         let mut counted = self.lock();
         counted.places(now);
-        let lease = counted.leases.iter_mut().flat_map(|leases| &mut leases.0).find(|lease| lease.id == id);
-        lease.map(|lease| lease.expires_at = expires_at).is_some()
+        let Some(leases) = &mut counted.leases else {
+            return false;
+        };
+        let Some(lease) = leases.all.iter_mut().find(|lease| lease.id == id) else {
+            return false;
+        };
+        lease.expires_at = expires_at;
+        leases.keep(|_| true);
+        true
     }
 
     /// Ends a lease.
@@ -243,6 +272,7 @@ impl KeyState {
     /// Takes what isn't written, with the windows that must survive if they changed.
     pub fn take(&self) -> Option<(Pending, Option<Vec<Saved>>)> {
         let mut counted = self.lock();
+        counted.queued = false;
         let pending = *counted.pending.take()?;
         let saved = pending.spent.then(|| {
             let limits = counted.rules.as_ref().map_or(&[][..], |(rules, _)| &rules.limits);
@@ -254,14 +284,24 @@ impl KeyState {
     /// Gives back what couldn't be written; `true` if nothing else is unwritten.
     pub fn give_back(&self, pending: &Pending) -> bool {
         let mut counted = self.lock();
-        let first = counted.pending.is_none();
         counted.pending.get_or_insert_default().add(pending);
-        first
+        counted.queue()
     }
 
     /// Somebody asks for the state.
     pub(super) fn asked(&self) {
         self.idle.store(false, Ordering::Relaxed);
+    }
+
+    /// Gives back what idle windows hold.
+    pub(super) fn trim(&self, now: Moment) {
+        let mut counted = self.lock();
+        let Counted { rules: Some((rules, _)), windows, .. } = &mut *counted else {
+            return;
+        };
+        if windows.is_idle(&rules.limits, now.steady) {
+            windows.reset();
+        }
     }
 
     /// Whether two sweeps in a row have found nothing that would be lost without it. Between them lies more time than any
@@ -288,7 +328,6 @@ impl KeyState {
 impl Counted {
     /// Notes an outcome; `true` if it is the first that isn't written yet.
     fn note(&mut self, code: Code, secret: SecretId, now: i64, spent: bool) -> bool {
-        let first = self.pending.is_none();
         let pending = self.pending.get_or_insert_default();
         if let Some(count) = code.outcome().and_then(|i| pending.outcomes.get_mut(i)) {
             *count = count.saturating_add(1);
@@ -297,20 +336,27 @@ impl Counted {
         if code == Code::Valid {
             pending.used(secret, now);
         }
-        first
+        self.queue()
+    }
+
+    /// There is something to be written; `true` if nobody knows yet.
+    fn queue(&mut self) -> bool {
+        !std::mem::replace(&mut self.queued, true)
     }
 
     /// Places that are taken, once the leases that have ended are gone.
     fn places(&mut self, now: i64) -> u32 {
-        self.keep_leases(|lease| lease.expires_at > now);
-        let leased = self.leases.as_ref().map_or(0, |leases| leases.0.len());
+        if self.leases.as_ref().is_some_and(|leases| leases.first_end <= now) {
+            self.keep_leases(|lease| lease.expires_at > now);
+        }
+        let leased = self.leases.as_ref().map_or(0, |leases| leases.all.len());
         self.in_use.saturating_add(u32::try_from(leased).unwrap_or(u32::MAX))
     }
 
     fn keep_leases(&mut self, keep: impl Fn(&Lease) -> bool) {
         if let Some(leases) = &mut self.leases {
-            leases.0.retain(keep);
-            if leases.0.is_empty() {
+            leases.keep(keep);
+            if leases.all.is_empty() {
                 self.leases = None;
             }
         }
@@ -328,6 +374,10 @@ impl Counted {
                 return Arc::clone(own);
             }
             self.windows.reconfigure(&own.limits, &rules.limits, steady);
+            // What a short window counted may stand in a long one now.
+            if rules.is_kept {
+                self.pending.get_or_insert_default().spent = true;
+            }
         }
         self.rules = Some((Arc::clone(rules), epoch));
         Arc::clone(rules)

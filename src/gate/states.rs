@@ -68,7 +68,10 @@ impl States {
         for shard in &self.0 {
             let mut states = shard.lock().unwrap_or_else(PoisonError::into_inner);
             // Nobody can come to hold one while its shard is locked.
-            states.retain(|ByKey(state)| Arc::strong_count(state) > 1 || !state.sweep(now));
+            states.retain(|ByKey(state)| {
+                state.trim(now);
+                Arc::strong_count(state) > 1 || !state.sweep(now)
+            });
             if states.capacity() > 4 * states.len().max(16) {
                 states.shrink_to_fit();
             }

@@ -69,7 +69,12 @@ pub async fn follow(ctx: &Ctx, position: &Position) -> Result<(), DbError> {
             let seen = position.0.lock().unwrap_or_else(PoisonError::into_inner).seen.contains_key(&row.seq);
             if !seen {
                 if let Some(change) = Change::read(&row.topic, &row.id) {
-                    apply(ctx, change, row.origin == ctx.origin).await?;
+                    match apply(ctx, change, row.origin == ctx.origin).await {
+                        Err(error @ DbError::Unavailable(_)) => return Err(error),
+                        // What is marked is marked. One row that can't be read mustn't keep the others from being heard.
+                        Err(error) => tracing::error!(cause = %error, seq = row.seq, "a change can't be followed"),
+                        Ok(()) => {}
+                    }
                 }
                 position.0.lock().unwrap_or_else(PoisonError::into_inner).seen.insert(row.seq, clock);
             }
@@ -93,13 +98,18 @@ pub async fn follow(ctx: &Ctx, position: &Position) -> Result<(), DbError> {
 async fn apply(ctx: &Ctx, change: Change, own: bool) -> Result<(), DbError> {
     match change {
         Change::Key(key) => {
-            for hash in keys::secrets::store::hashes(ctx.db.reader().await?.conn(), key).await? {
-                ctx.gate.known.add(&hash);
-            }
             ctx.gate.changed(key);
+            for hash in keys::secrets::store::hashes(ctx.db.reader().await?.conn(), key).await? {
+                if let Ok(digest) = hash.try_into() {
+                    ctx.gate.made(&digest);
+                }
+            }
             limits::status::adopt(ctx, key).await?;
         }
-        Change::Project(project) => ctx.gate.project_changed(project),
+        Change::Project(project) => {
+            ctx.gate.project_changed(project);
+            limits::status::adopt_all(ctx, project).await?;
+        }
         // Done when it was made; what was counted since then must stay.
         Change::Limits(_) if own => {}
         Change::Limits(key) => ctx.gate.reset(key),

@@ -15,7 +15,8 @@ use crate::features::auth::Reach;
 use crate::features::idempotency::{self, Claimed};
 use crate::features::keys;
 use crate::features::limits::status;
-use crate::gate::{KeyState, Lease};
+use crate::features::projects;
+use crate::gate::{Effective, KeyState, Lease};
 use crate::infra::db::DbError;
 
 /// The longest that a lease lasts without being renewed.
@@ -100,7 +101,10 @@ pub async fn take(
     if keys::rules::state(&found, None, now) != keys::KeyState::Active {
         return Err(LeaseError::NotActive);
     }
-    let (cap, wall) = (counted.rules.concurrency, now.as_micros());
+    // As it stands under the lock.
+    let set = projects::store::settings(tx.conn(), project).await?.unwrap_or_default();
+    let cap = Effective::of(&found.settings, &set, ctx.gate.defaults()).concurrency.0;
+    let wall = now.as_micros();
     let lease = Lease { id: held.id, expires_at: held.expires_at.as_micros() };
     if !counted.state.lease(cap, lease, wall) {
         return Err(LeaseError::Full { retry_after: counted.state.free_in(cap, wall) });

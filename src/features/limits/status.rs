@@ -68,7 +68,20 @@ pub async fn adopt(ctx: &Ctx, key: KeyId) -> Result<(), DbError> {
     let saved = store::load(reader.conn(), key).await?;
     let effective = Effective::of(&own, &project, ctx.gate.defaults());
     let (rules, state) = ctx.gate.counted(key, effective, epoch, &saved, ctx.steady());
-    state.adopt(&rules, epoch, ctx.steady());
+    if state.adopt(&rules, epoch, ctx.steady()) {
+        ctx.gate.write_later(&state);
+    }
+    Ok(())
+}
+
+/// As [`adopt`], for every key of a project that is in the cache.
+///
+/// # Errors
+/// The storage.
+pub async fn adopt_all(ctx: &Ctx, project: ProjectId) -> Result<(), DbError> {
+    for key in ctx.gate.cached_keys_of(project) {
+        adopt(ctx, key).await?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::changes::{self, Change, Marking};
 use crate::features::events::{self, Event};
+use crate::features::limits;
 use crate::gate::Settings;
 use crate::infra::db::DbError;
 
@@ -57,5 +58,11 @@ pub async fn change(
     let marking = Marking::new(ctx, Change::Project(project));
     tx.commit().await?;
     drop(marking);
+    if after.limits != before.limits
+        && let Err(error) = limits::status::adopt_all(ctx, project).await
+    {
+        // The change is made; the feed of changes tries again.
+        tracing::warn!(cause = %error, "the counts of a project's keys will follow its limits a moment later");
+    }
     Ok(Some(after))
 }

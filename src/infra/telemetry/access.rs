@@ -108,6 +108,21 @@ impl AccessLog {
         }
     }
 
+    /// Writes any other line, whole; dropped and counted like the others where there is no room.
+    pub fn line(&self, line: &[u8]) {
+        if let Some(Handle { shared, .. }) = self.0.as_deref()
+            && !shared.push(line)
+        {
+            shared.dropped.inc();
+        }
+    }
+
+    /// Lines that were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.as_ref().map_or(0, |handle| handle.shared.dropped.get())
+    }
+
     /// Writes what is left and ends the thread; waits for it, at most five seconds. Later records are dropped.
     pub fn close(&self) {
         if let Some(handle) = &self.0 {

@@ -1,6 +1,7 @@
 //! The log: one subscriber for the process.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing::Level;
 use tracing_subscriber::filter::filter_fn;
@@ -54,19 +55,53 @@ fn has_colours(output: Output) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Starts the log of requests on standard output, if the setting lets its lines through. After [`init`].
-///
-/// # Errors
-/// The system gives no thread.
-pub fn access(config: &LogConfig, dropped: IntCounter) -> std::io::Result<AccessLog> {
-    if !tracing::enabled!(target: ACCESS, Level::INFO) {
-        return Ok(AccessLog::off());
+/// The service's log on standard output. All its lines go through one bounded buffer and one thread: whoever reads them may
+/// stop to do so without stopping the service.
+static SERVICE: OnceLock<AccessLog> = OnceLock::new();
+
+/// The log of requests, if the setting lets its lines through. After [`init`].
+#[must_use]
+pub fn access() -> AccessLog {
+    let wanted = tracing::enabled!(target: ACCESS, Level::INFO);
+    SERVICE.get().filter(|_| wanted).cloned().unwrap_or(AccessLog::off())
+}
+
+/// Lines of the service's log that found no room.
+#[must_use]
+pub fn dropped() -> u64 {
+    SERVICE.get().map_or(0, AccessLog::dropped)
+}
+
+/// Writes what is left; waits for it, at most some seconds. To be called at the end of the process.
+pub fn close() {
+    if let Some(log) = SERVICE.get() {
+        log.close();
     }
+}
+
+/// Takes a line at a time.
+struct Lines(AccessLog);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.line(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts the thread that writes the service's log.
+fn start(config: &LogConfig) -> Option<AccessLog> {
     let format = match config.format {
         LogFormat::Json => access::Format::Json,
         LogFormat::Pretty => access::Format::Pretty { colours: has_colours(Output::Stdout) },
     };
-    AccessLog::to(format, std::io::stdout(), dropped)
+    let dropped = IntCounter::new("dropped", "lines").ok()?;
+    let log = AccessLog::to(format, std::io::stdout(), dropped).ok()?;
+    Some(SERVICE.get_or_init(|| log).clone())
 }
 
 /// Sets the process's log up. Later calls change nothing.
@@ -74,10 +109,11 @@ pub fn init(config: &LogConfig, output: Output) {
     // Parsed once already, when the configuration was checked; without it there would be no log to complain in.
     let chosen = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let caps = filter_fn(|metadata| within_caps(metadata.target(), *metadata.level()));
+    let service = if output == Output::Stdout { start(config) } else { None };
     let writer = move || -> Box<dyn std::io::Write> {
-        match output {
-            Output::Stdout => Box::new(std::io::stdout()),
-            Output::Stderr => Box::new(std::io::stderr()),
+        match &service {
+            Some(log) => Box::new(Lines(log.clone())),
+            None => Box::new(std::io::stderr()),
         }
     };
     let colours = has_colours(output);

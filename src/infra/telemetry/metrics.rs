@@ -54,8 +54,8 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// Verifications by the code they answered, in the order in which they were given.
     pub verifications: ShardedCounters<CODES>,
-    /// Lines of the access log that found no room.
-    pub access_dropped: IntCounter,
+    /// Lines of the log that found no room.
+    log_dropped: IntCounter,
     /// Keys in the cache.
     cached: IntGauge,
     /// Look-ups that the cache couldn't answer.
@@ -98,9 +98,9 @@ impl Metrics {
                 "code",
                 codes,
             )?,
-            access_dropped: IntCounter::new(
-                "keyward_access_log_dropped_total",
-                "Lines of the access log that were dropped because its output was too slow or failed",
+            log_dropped: IntCounter::new(
+                "keyward_log_dropped_total",
+                "Lines of the log that were dropped because its output was too slow or failed",
             )?,
             cached: IntGauge::new("keyward_key_cache_entries", "Keys in the cache")?,
             lookups: IntCounterVec::new(
@@ -139,7 +139,7 @@ impl Metrics {
         let all: [Box<dyn prometheus::core::Collector>; 15] = [
             Box::new(build),
             Box::new(self.http.clone()),
-            Box::new(self.access_dropped.clone()),
+            Box::new(self.log_dropped.clone()),
             Box::new(self.cached.clone()),
             Box::new(self.lookups.clone()),
             Box::new(self.http_shed.clone()),
@@ -167,6 +167,8 @@ impl Metrics {
     /// # Errors
     /// The encoder refused: a defect.
     pub fn render(&self, db: &Db, max_connections: u32, cache: CacheReading) -> Result<Vec<u8>, prometheus::Error> {
+        self.log_dropped.reset();
+        self.log_dropped.inc_by(super::logs::dropped());
         self.cached.set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
         for (result, count) in [("loaded", cache.loaded), ("absent", cache.absent), ("spared", cache.spared)] {
             let counter = self.lookups.with_label_values(&[result]);

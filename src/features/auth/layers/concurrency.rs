@@ -31,15 +31,13 @@ impl Concurrency {
         Self { ctx }
     }
 
-    /// `Ok(None)` for a request without a key, or of a key without a cap.
+    /// `Ok(None)` for a request without a key.
     fn enter(&self, request: &Request) -> Result<Option<Place>, Problem> {
         let Some(ApiKey(entry)) = request.extensions().get::<ApiKey>() else {
             return Ok(None);
         };
         let now = self.ctx.moment();
-        if entry.rules.concurrency == 0 {
-            return Ok(None);
-        }
+        // Counted also without a cap: one may be set while the request is worked on.
         if entry.state.enter(entry.rules.concurrency, now.wall) {
             return Ok(Some(Place(Arc::clone(&entry.state))));
         }

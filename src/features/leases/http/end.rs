@@ -11,7 +11,7 @@ use crate::features::leases;
 use crate::web::extract::{Json, Path};
 use crate::web::problem::Problem;
 
-use super::{LeaseRequest, LeaseView, not_found};
+use super::{LeaseRequest, LeaseView, not_found, to_the_end};
 
 /// Renew a lease
 ///
@@ -34,7 +34,9 @@ pub(super) async fn renew(
     Json(body): Json<LeaseRequest>,
 ) -> Result<axum::Json<LeaseView>, Problem> {
     let Path(id) = id.map_err(|_| not_found())?;
-    let held = leases::renew(&ctx, &reach, id, body.ttl()?).await?.ok_or_else(not_found)?;
+    let ttl = body.ttl()?;
+    let renewed = to_the_end(async move { leases::renew(&ctx, &reach, id, ttl).await }).await?;
+    let held = renewed?.ok_or_else(not_found)?;
     Ok(axum::Json(held.into()))
 }
 
@@ -55,5 +57,6 @@ pub(super) async fn release(
     id: Result<Path<LeaseId>, Problem>,
 ) -> Result<StatusCode, Problem> {
     let Path(id) = id.map_err(|_| not_found())?;
-    if leases::release(&ctx, &reach, id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
+    let released = to_the_end(async move { leases::release(&ctx, &reach, id).await }).await?;
+    if released? { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
 }

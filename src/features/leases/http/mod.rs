@@ -4,6 +4,7 @@ mod end;
 mod take;
 
 use axum::http::StatusCode;
+use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -53,6 +54,11 @@ impl From<super::Held> for LeaseView {
     fn from(held: super::Held) -> Self {
         Self { lease_id: held.id, expires_at: held.expires_at }
     }
+}
+
+/// Runs a change to its end, also where the client goes away in the middle: what is counted and what is stored must not part.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    tokio::spawn(work.in_current_span()).await.map_err(|error| Problem::internal(&error))
 }
 
 fn not_found() -> Problem {

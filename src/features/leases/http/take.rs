@@ -13,7 +13,7 @@ use crate::features::leases;
 use crate::web::extract::Json;
 use crate::web::problem::Problem;
 
-use super::{LeaseRequest, LeaseView};
+use super::{LeaseRequest, LeaseView, to_the_end};
 
 /// Take a lease
 ///
@@ -48,13 +48,16 @@ pub(super) async fn take(
 ) -> Result<Response, Problem> {
     let ttl = body.ttl()?;
     let id = caller.id();
-    let request = idempotency_key.as_deref().map(|client_key| idempotency::Request {
-        caller: &id,
-        operation: "lease.take",
-        key: client_key,
-        fingerprint: idempotency::fingerprint(&(key, &body)),
-    });
-    let held = leases::take(&ctx, project, key, ttl, request).await?;
+    let held = to_the_end(async move {
+        let request = idempotency_key.as_deref().map(|client_key| idempotency::Request {
+            caller: &id,
+            operation: "lease.take",
+            key: client_key,
+            fingerprint: idempotency::fingerprint(&(key, &body)),
+        });
+        leases::take(&ctx, project, key, ttl, request).await
+    })
+    .await??;
     let location = [(header::LOCATION, format!("/v1/leases/{}", held.id))];
     Ok((StatusCode::CREATED, location, axum::Json(LeaseView::from(held))).into_response())
 }
