@@ -80,6 +80,8 @@ pub struct Entry {
     text: Box<str>,
     /// Where in `text` the first three end.
     ends: [u32; 3],
+    /// See [`bytes`](Self::bytes).
+    bytes: u32,
     /// Taken back for good.
     pub revoked: bool,
     /// Switched off.
@@ -105,7 +107,11 @@ impl Entry {
             text.push_str(&facts.metadata.to_string());
         }
         let at = |place: usize| u32::try_from(place).unwrap_or(0);
+        // Two counts of the `Arc`, the cache's own slot, and the allocator's rounding; then what is counted.
+        let own = size_of::<Self>() + text.len() + 16 + 96 + 256;
+        let bytes = own + rules.bytes / Arc::strong_count(&rules).max(1);
         Self {
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             key: facts.key,
             secret: facts.secret,
             user: facts.user.unwrap_or(NOBODY),
@@ -221,11 +227,10 @@ impl Entry {
         Scopes::new(self.held().filter_map(|held| held.parse::<Scope>().ok()))
     }
 
-    /// Bytes in memory, with its share of the rules.
+    /// Bytes in memory, with its share of the rules as it was when the entry was made: a cache needs a weight that stays.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        // Two counts of the `Arc`, the cache's own slot, and the allocator's rounding; then what is counted.
-        size_of::<Self>() + self.text.len() + 16 + 96 + 256 + self.rules.bytes / Arc::strong_count(&self.rules).max(1)
+        self.bytes as usize
     }
 }
 

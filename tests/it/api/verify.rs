@@ -250,7 +250,7 @@ both_engines! {
         // More than there ever is.
         let never = ask(11).await;
         assert_eq!((&never["code"], &never["violated"], &never["limits"][0]["remaining"]), (&json!("RATE_LIMITED"), &json!(["minute"]), &json!(10)));
-        assert!(never["retry_after_seconds"].as_u64().unwrap() >= 60, "{never}");
+        assert!(never.get("retry_after_seconds").is_none(), "nothing helps to wait: {never}");
         for (cost, code, left) in [(3, "VALID", 7), (8, "RATE_LIMITED", 7), (6, "VALID", 1), (2, "RATE_LIMITED", 1), (1, "VALID", 0), (1, "RATE_LIMITED", 0)] {
             let answer = ask(cost).await;
             assert_eq!((&answer["code"], &answer["limits"][0]["remaining"]), (&json!(code), &json!(left)), "{answer}");

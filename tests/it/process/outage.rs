@@ -117,6 +117,13 @@ impl Served {
 async fn postgres_stops_and_comes_back() {
     let served = Served::start().await;
     for _ in 0..2 {
+        // Each connection of the pool may have died with the server: one request each.
+        let up = Instant::now();
+        while served.calls().remove(1).1.send().await.status != 200 {
+            assert!(up.elapsed() < Duration::from_secs(2));
+        }
+        // The feed of changes has been read since.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(served.program.verify(&served.token, served.key["key"].as_str().unwrap()).await, "VALID");
         served.postgres.stop();
         served.assert_trusted().await;
