@@ -45,7 +45,7 @@ fn told(code: &str) -> Vec<&'static str> {
     let mut names = vec!["code", "key_id", "name", "project_id", "request_id", "valid"];
     match code {
         "RATE_LIMITED" | "QUOTA_EXCEEDED" => names.extend(["limits", "retry_after_seconds", "violated"]),
-        "CONCURRENCY_LIMITED" => names.push("retry_after_seconds"),
+        "CONCURRENCY_LIMITED" => names.extend(["limits", "retry_after_seconds"]),
         _ => {}
     }
     names.sort_unstable();
