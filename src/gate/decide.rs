@@ -122,6 +122,7 @@ pub fn decide(entry: &Entry, question: &Question<'_>, now: Moment, counts: bool)
 /// How one check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = TraceOutcome)]
 pub enum Outcome {
     /// Nothing against it.
     Passed,
@@ -133,6 +134,7 @@ pub enum Outcome {
 
 /// One check of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = TracedCheck)]
 pub struct Checked {
     /// What was checked: the code that it answers when it refuses.
     pub check: Code,

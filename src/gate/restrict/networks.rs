@@ -79,6 +79,7 @@ impl utoipa::PartialSchema for Network {
             .description(Some(
                 "An IPv4 or IPv6 network as `address/length`, no bit set beyond its length, or a single address.",
             ))
+            .format(Some(utoipa::openapi::schema::SchemaFormat::Custom("network".to_owned())))
             .examples(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"])
             .into()
     }

@@ -186,6 +186,7 @@ impl utoipa::PartialSchema for PathPattern {
             .pattern(Some("^(/(\\*|[!\"$-)+-.0->@-\\[\\]-~]+))*(/|/\\*\\*)?$"))
             .min_length(Some(1))
             .max_length(Some(MAX_PATTERN_LENGTH))
+            .format(Some(utoipa::openapi::schema::SchemaFormat::Custom("path-pattern".to_owned())))
             .examples(["/orders/**", "/users/*/avatar"])
             .into()
     }
