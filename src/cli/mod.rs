@@ -174,7 +174,12 @@ fn no_database() -> Failure {
 
 /// What a command works with.
 async fn ready(config: Config) -> Result<Ctx, Failure> {
-    let db = open_storage(&config).await?;
+    // Looked at first: migrating takes the one lock there is, for which a busy service would have to wait.
+    let mut db = Db::open(&config.database).await?;
+    if !matches!(db::migration_state(&db).await?, MigrationState::Current(_)) {
+        db.close().await;
+        db = open_storage(&config).await?;
+    }
     let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
     crate::features::projects::ensure_system(&ctx).await?;
     Ok(ctx)
