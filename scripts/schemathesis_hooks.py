@@ -51,6 +51,7 @@ def before_call(_context, case, _kwargs):
     if isinstance(body, dict) and isinstance(body.get("expires_at"), str) and body["expires_at"] < "2040":
         case.body = {**body, "expires_at": "2040-02-28T12:34:56Z"}
     _rename_limits(case.body)
+    _name_zones(case.body)
 
 
 def _rename_limits(body):
@@ -60,3 +61,11 @@ def _rename_limits(body):
     if len(names) > 1 and all(isinstance(name, str) for name in names) and len(set(names)) < len(names):
         for number, limit in enumerate(limits):
             limit["name"] = f"{limit['name'][:60]}{number}" if limit["name"] else ""
+
+
+def _name_zones(body):
+    """Which names of time zones there are is more than a schema can say."""
+    schedule = body.get("schedule") if isinstance(body, dict) else None
+    for opening in schedule if isinstance(schedule, list) else []:
+        if isinstance(opening, dict) and isinstance(opening.get("timezone"), str):
+            opening["timezone"] = "Europe/Berlin"
