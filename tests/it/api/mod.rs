@@ -20,6 +20,7 @@ mod limits_sources;
 mod metrics;
 mod own_routes;
 mod people;
+mod project_config;
 mod random;
 mod rate_headers;
 mod restart;
