@@ -77,39 +77,28 @@ exec_keyward() {
         ${settings[@]+"${settings[@]}"} "$KEYWARD" "$@"
 }
 
-# As many free TCP ports of the loopback address as asked for, different ones.
-free_ports() {
-    "$PYTHON" - "$1" <<'PY'
-import socket, sys
-
-held = [socket.socket() for _ in range(int(sys.argv[1]))]
-for s in held:
-    s.bind(("127.0.0.1", 0))
-print(*(s.getsockname()[1] for s in held))
-PY
-}
-
-# start_server [NAME=value...]: a server on free ports and a fresh SQLite file.
+# start_server [NAME=value...]: a server and a fresh SQLite file. The system
+# chooses the ports while the server listens: a port looked up beforehand may be
+# somebody else's by then.
 # Sets SERVER_PID, BASE_URL and METRICS_URL, and returns once it answers.
 start_server() {
-    local port metrics_port deadline
-    read -r port metrics_port < <(free_ports 2)
-    BASE_URL=http://127.0.0.1:$port
-    METRICS_URL=http://127.0.0.1:$metrics_port
+    local deadline=$((SECONDS + 20))
+    BASE_URL='' METRICS_URL=''
 
     exec_keyward KEYWARD_LOG=info KEYWARD_LOG_FORMAT=json KEYWARD_SHUTDOWN_GRACE=5s "$@" \
         serve --database-url "sqlite://$WORK/keyward.db" \
-        --host 127.0.0.1 --port "$port" \
-        --metrics-host 127.0.0.1 --metrics-port "$metrics_port" \
+        --host 127.0.0.1 --port 0 --metrics-host 127.0.0.1 --metrics-port 0 \
         </dev/null >"$WORK/server.log" 2>&1 &
     SERVER_PID=$!
 
-    deadline=$((SECONDS + 20))
-    until curl -sf -o /dev/null --max-time 2 "$BASE_URL/health" &&
+    until [[ -n $BASE_URL && -n $METRICS_URL ]] &&
+        curl -sf -o /dev/null --max-time 2 "$BASE_URL/health" &&
         curl -sf -o /dev/null --max-time 2 "$METRICS_URL/metrics"; do
         kill -0 "$SERVER_PID" 2>/dev/null || die "the server ended before it answered"
         ((SECONDS < deadline)) || die "the server did not answer within 20 s"
         sleep 0.1
+        BASE_URL=$(sed -n 's/.*"message":"serving".*"url":"\([^"]*\)".*/\1/p' "$WORK/server.log")
+        METRICS_URL=$(sed -n 's/.*"message":"serving".*"metrics":"\([^"]*\)".*/http:\/\/\1/p' "$WORK/server.log")
     done
     say "serving on $BASE_URL, metrics on $METRICS_URL (process $SERVER_PID)"
 }
