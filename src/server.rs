@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
-use crate::features::{health, keys, leases, limits, projects, random, sessions, users};
+use crate::features::{auth, health, keys, leases, limits, members, projects, random, sessions, users};
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
 use crate::web::problem::Problem;
@@ -56,6 +56,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "people", description = "Register, log in, sessions and passwords"),
         (name = "keys", description = "Keys of a project, and their verification"),
         (name = "limits", description = "What restricts keys, how it stands, and leases"),
+        (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -68,6 +69,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(keys::http::router())
         .merge(limits::http::router())
         .merge(projects::http::router())
+        .merge(members::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));
@@ -80,6 +82,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(keys::http::decisions())
         .merge(leases::http::router())
         .merge(random::http::router())
+        .merge(auth::http::router())
         .merge(health::http::router())
 }
 

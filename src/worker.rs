@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::ctx::Ctx;
 use crate::features::changes::{self, follow};
-use crate::features::{idempotency, keys, leases, sessions, usage};
+use crate::features::{idempotency, keys, leases, projects, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -147,5 +147,6 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     let mut tx = ctx.db.begin().await?;
     // A window longer than the limit's, so that what still counts is never removed.
     keys::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
-    tx.commit().await
+    tx.commit().await?;
+    projects::end::purge(ctx).await
 }

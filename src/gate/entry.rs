@@ -17,6 +17,7 @@ use super::state::KeyState;
 use super::windows::{Limit, Saved};
 
 /// What the storage says of a shown secret.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The key.
@@ -39,8 +40,12 @@ pub struct Facts {
     pub metadata: Value,
     /// Taken back for good.
     pub revoked: bool,
-    /// Switched off.
+    /// Switched off, or its project is.
     pub disabled: bool,
+    /// Whether its project is deleted: then there is no such key, until the project is restored.
+    pub gone: bool,
+    /// Names of its project's scopes that grant nothing.
+    pub inactive_scopes: Vec<String>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
     /// The end of a superseded secret's overlap.
@@ -84,8 +89,10 @@ pub struct Entry {
     bytes: u32,
     /// Taken back for good.
     pub revoked: bool,
-    /// Switched off.
+    /// Switched off, or its project is.
     pub disabled: bool,
+    /// Its project is deleted.
+    pub gone: bool,
 }
 
 impl Entry {
@@ -125,6 +132,7 @@ impl Entry {
             text: text.into(),
             revoked: facts.revoked,
             disabled: facts.disabled,
+            gone: facts.gone,
         }
     }
 
@@ -218,7 +226,11 @@ impl Entry {
     /// Whether some scope of the key is enough for `wanted`.
     #[must_use]
     pub fn covers(&self, wanted: &str) -> bool {
-        self.held().any(|held| covers(held, wanted))
+        if self.owner.inactive.is_empty() {
+            return self.held().any(|held| covers(held, wanted));
+        }
+        let is_active = |scope: &str| !self.owner.inactive.contains(scope);
+        is_active(wanted) && self.held().any(|held| covers(held, wanted) && is_active(held))
     }
 
     /// The scopes.

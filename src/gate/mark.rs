@@ -4,6 +4,7 @@
 //! storage takes the present number first: what it read is current as long as no mark shows a greater one. A change that
 //! commits while it is read is thereby never missed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,8 +34,17 @@ pub struct Project {
     pub id: ProjectId,
     /// Whether it is the system project, whose keys act everywhere.
     pub is_system: bool,
+    /// Names of scopes that grant nothing.
+    pub inactive: HashSet<String>,
     /// When something last changed for all of its keys.
     pub(super) mark: Arc<Mark>,
+}
+
+impl Project {
+    /// One of which only the id is known yet.
+    pub(super) fn unknown(id: ProjectId) -> Self {
+        Self { id, is_system: false, inactive: HashSet::new(), mark: Arc::default() }
+    }
 }
 
 /// The number of the latest change of one thing.

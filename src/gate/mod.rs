@@ -262,7 +262,7 @@ impl Gate {
     fn compile(&self, facts: Facts, epoch: u64, steady: u64) -> Arc<Entry> {
         let effective = Effective::of(&facts.settings, &facts.project_settings, &self.defaults);
         let (rules, state) = self.counted(facts.key, effective, epoch, &facts.saved, steady);
-        let project = self.project(facts.project, facts.is_system);
+        let project = self.project(facts.project, facts.is_system, &facts.inactive_scopes);
         Arc::new(Entry::new(facts, rules, state, project, epoch))
     }
 
@@ -299,16 +299,24 @@ impl Gate {
 
     /// Something has changed for every key of a project.
     pub fn project_changed(&self, project: ProjectId) {
-        // What kind of project it is never changes; where nobody knows yet, no entry has asked.
-        self.epoch.advance(&self.project(project, false).mark);
+        let known = {
+            let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+            // What kind of project it is, nobody asks before an entry is read.
+            Arc::clone(projects.entry(project).or_insert_with(|| Arc::new(Project::unknown(project))))
+        };
+        self.epoch.advance(&known.mark);
     }
 
     /// What the entries of a project's keys share.
-    fn project(&self, id: ProjectId, is_system: bool) -> Arc<Project> {
+    fn project(&self, id: ProjectId, is_system: bool, inactive: &[String]) -> Arc<Project> {
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = projects.entry(id).or_insert_with(|| Arc::new(Project { id, is_system, mark: Arc::default() }));
-        if known.is_system != is_system && is_system {
-            *known = Arc::new(Project { id, is_system, mark: Arc::clone(&known.mark) });
+        let known = projects.entry(id).or_insert_with(|| Arc::new(Project::unknown(id)));
+        let is_same = known.is_system == is_system
+            && known.inactive.len() == inactive.len()
+            && inactive.iter().all(|scope| known.inactive.contains(scope));
+        if !is_same {
+            let inactive = inactive.iter().cloned().collect();
+            *known = Arc::new(Project { id, is_system, inactive, mark: Arc::clone(&known.mark) });
         }
         Arc::clone(known)
     }

@@ -2,7 +2,7 @@
 
 pub mod store;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{AuditId, KeyId, ProjectId, UserId};
@@ -118,4 +118,19 @@ pub struct Entry<'a> {
 /// The storage; then the change must not be committed.
 pub async fn append(tx: &mut Tx, ctx: &Ctx, entry: Entry<'_>) -> Result<(), DbError> {
     store::insert(tx, AuditId::generate(entry.at, &*ctx.rng), &entry).await
+}
+
+/// The fields that differ between two views of one thing: `{"before": {…}, "after": {…}}`.
+#[must_use]
+pub fn difference(before: &Value, after: &Value) -> Value {
+    let (mut old, mut new) = (Map::new(), Map::new());
+    if let (Value::Object(before), Value::Object(after)) = (before, after) {
+        for (name, value) in after {
+            if before.get(name) != Some(value) {
+                old.insert(name.clone(), before.get(name).cloned().unwrap_or_default());
+                new.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    json!({ "before": old, "after": new })
 }

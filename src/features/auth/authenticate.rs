@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use crate::ctx::{Arrival, Ctx};
 use crate::features::keys::{self, format::PresentedKey};
 use crate::features::scopes::Scopes;
-use crate::features::{projects, sessions};
+use crate::features::{members, sessions};
 use crate::gate::people::LoggedIn;
 use crate::gate::{self, Client, Code, Entry, Found, Moment, Question};
 use crate::web::problem::Problem;
@@ -101,7 +101,7 @@ async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
     let epoch = ctx.gate.epoch().now();
     let mut reader = ctx.db.reader().await?;
     let session = sessions::store::live(reader.conn(), &hash, now).await?.ok_or_else(refused)?;
-    let roles = projects::store::roles(reader.conn(), session.user_id).await?;
+    let roles = members::store::roles(reader.conn(), session.user_id).await?;
     let logged_in = Arc::new(LoggedIn {
         user: session.user_id,
         username: session.username,
@@ -123,6 +123,9 @@ async fn machine(ctx: &Ctx, key: &str, now: Moment) -> Result<Arc<Entry>, Proble
             Found::Unknown => return Err(refused()),
         },
     };
+    if entry.gone {
+        return Err(refused());
+    }
     match gate::state(&entry, now.wall) {
         None => Ok(entry),
         Some(code) => {

@@ -112,15 +112,87 @@ async fn check(
     }
 }
 
+fn project_not_found() -> Problem {
+    Problem::not_found("project_not_found", "There is no such project.")
+}
+
+impl<P: Permission> InProject<P> {
+    /// Asks for another permission in the same project.
+    ///
+    /// # Errors
+    /// It isn't held, or the storage.
+    pub async fn also<Q: Permission>(&self, ctx: &Ctx) -> Result<(), Problem> {
+        check(ctx, &self.caller, Q::SCOPE, self.project, project_not_found).await
+    }
+}
+
 impl<P: Permission> FromRequestParts<Ctx> for InProject<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
-        let not_found = || Problem::not_found("project_not_found", "There is no such project.");
         let (caller, by) = authenticated(parts, ctx).await?;
-        let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| not_found())?;
-        check(ctx, &caller, P::SCOPE, project, not_found).await?;
+        let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| project_not_found())?;
+        check(ctx, &caller, P::SCOPE, project, project_not_found).await?;
         Ok(Self { caller, by, project, permission: PhantomData })
+    }
+}
+
+/// A permission in the project that the path names, be it deleted: to look at it and to restore it.
+#[derive(Debug)]
+pub struct InAnyProject<P>(pub InProject<P>);
+
+impl<P: Permission> FromRequestParts<Ctx> for InAnyProject<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let (caller, by) = authenticated(parts, ctx).await?;
+        let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| project_not_found())?;
+        match caller.access_to_deleted(ctx, P::SCOPE, project).await? {
+            Access::Granted => Ok(Self(InProject { caller, by, project, permission: PhantomData })),
+            Access::Forbidden => Err(forbidden()),
+            Access::Hidden => Err(project_not_found()),
+        }
+    }
+}
+
+/// A permission that concerns the whole service: an administrator's, or that of a key of the system project.
+#[derive(Debug)]
+pub struct Instance<P> {
+    /// Who.
+    pub caller: Caller,
+    /// For the audit trail.
+    pub by: By,
+    permission: PhantomData<P>,
+}
+
+impl<P: Permission> FromRequestParts<Ctx> for Instance<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let (caller, by) = authenticated(parts, ctx).await?;
+        if caller.holds_everywhere(P::SCOPE) {
+            Ok(Self { caller, by, permission: PhantomData })
+        } else {
+            Err(forbidden())
+        }
+    }
+}
+
+/// Anybody who proved who they are; the handler decides what they may see of what.
+#[derive(Debug)]
+pub struct Anybody {
+    /// Who.
+    pub caller: Caller,
+    /// For the audit trail.
+    pub by: By,
+}
+
+impl FromRequestParts<Ctx> for Anybody {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let (caller, by) = authenticated(parts, ctx).await?;
+        Ok(Self { caller, by })
     }
 }
 

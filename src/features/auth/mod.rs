@@ -5,11 +5,12 @@
 
 pub mod authenticate;
 mod extract;
+pub mod http;
 pub mod layers;
 pub mod permission;
 
 pub(crate) use extract::forbidden;
-pub use extract::{Anywhere, AtHome, InProject, KeyCaller, OnKey, PersonCaller};
+pub use extract::{Anybody, Anywhere, AtHome, InAnyProject, InProject, Instance, KeyCaller, OnKey, PersonCaller};
 pub use permission::{Permission, Role};
 
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use crate::base::id::{ProjectId, UserId};
 use crate::ctx::Ctx;
 use crate::gate::Entry;
 use crate::gate::people::LoggedIn;
-use crate::infra::db::DbError;
+use crate::infra::db::{Conn, DbError};
 use crate::web::request::{CallerId, RequestContext};
 
 use super::audit::{Actor, By};
-use super::projects;
+use super::members;
 use super::scopes::Scope;
 use super::scopes::Scopes;
 
@@ -149,29 +150,50 @@ impl Caller {
         }
     }
 
-    /// What `scope` amounts to in `project`.
+    /// What `scope` amounts to in `project`. A deleted one isn't there.
     ///
     /// # Errors
     /// The storage.
     pub async fn access(&self, ctx: &Ctx, scope: &str, project: ProjectId) -> Result<Access, DbError> {
+        self.judged(ctx, scope, project, false).await
+    }
+
+    /// The same, with deleted projects.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn access_to_deleted(&self, ctx: &Ctx, scope: &str, project: ProjectId) -> Result<Access, DbError> {
+        self.judged(ctx, scope, project, true).await
+    }
+
+    async fn judged(&self, ctx: &Ctx, scope: &str, project: ProjectId, deleted: bool) -> Result<Access, DbError> {
         let granted = |yes: bool| {
             if yes { Access::Granted } else { Access::Forbidden }
         };
-        match self {
-            Self::Machine(machine) => {
-                let visible = machine.project() == project
-                    || (machine.is_system() && projects::store::exists(ctx.db.reader().await?.conn(), project).await?);
-                Ok(if visible { granted(machine.covers(scope)) } else { Access::Hidden })
-            }
-            Self::Person(person) => {
-                let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?;
-                Ok(match role {
-                    Some(_) if person.is_admin => Access::Granted,
-                    None | Some(None) => Access::Hidden,
-                    Some(Some(role)) => granted(role.grants(scope)),
-                })
-            }
-        }
+        let person = match self {
+            // A key of a deleted project isn't let in at all.
+            Self::Machine(machine) if machine.project() == project => return Ok(granted(machine.covers(scope))),
+            Self::Machine(machine) if !machine.is_system() => return Ok(Access::Hidden),
+            Self::Machine(_) => None,
+            Self::Person(person) => Some(person),
+        };
+        let user = person.map_or(UserId::from_bits(0), |person| person.user);
+        let standing = members::store::standing(ctx.db.reader().await?.conn(), project, user).await?;
+        let Some(standing) = standing.filter(|standing| deleted || !standing.is_deleted) else {
+            return Ok(Access::Hidden);
+        };
+        Ok(match (self, standing.role) {
+            (Self::Machine(machine), _) => granted(machine.covers(scope)),
+            (Self::Person(person), _) if person.is_admin => Access::Granted,
+            (Self::Person(_), Some(role)) => granted(role.grants(scope)),
+            (Self::Person(_), None) => Access::Hidden,
+        })
+    }
+
+    /// Whether the caller holds `scope` in every project and for the service itself.
+    #[must_use]
+    pub fn holds_everywhere(&self, scope: &str) -> bool {
+        matches!(self.reach(scope), Reach::Everywhere)
     }
 
     /// Where `scope` is held at all.
@@ -193,17 +215,25 @@ impl Caller {
         }
     }
 
-    /// What the caller may give to keys of a project.
+    /// What the caller may give in a project.
     ///
     /// # Errors
     /// The storage.
     pub async fn grants(&self, ctx: &Ctx, project: ProjectId) -> Result<Grants, DbError> {
+        self.grants_on(ctx.db.reader().await?.conn(), project).await
+    }
+
+    /// The same, as a transaction sees it that holds the project.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn grants_on(&self, conn: Conn<'_>, project: ProjectId) -> Result<Grants, DbError> {
         match self {
             Self::Machine(machine) => Ok(Grants::Held(machine.scopes())),
             Self::Person(person) if person.is_admin => Ok(Grants::Everything),
             Self::Person(person) => {
-                let role = projects::store::role(ctx.db.reader().await?.conn(), project, person.user).await?.flatten();
-                Ok(Grants::Role(role))
+                let standing = members::store::standing(conn, project, person.user).await?;
+                Ok(Grants::Role(standing.and_then(|standing| standing.role)))
             }
         }
     }
@@ -231,10 +261,21 @@ impl Grants {
             Self::Role(role) => !scope.is_own() || role.is_some_and(|role| role.grants(scope.as_str())),
         }
     }
+
+    /// Whether this role may be given, and taken: every scope that it grants is held.
+    #[must_use]
+    pub fn allow_role(&self, role: Role) -> bool {
+        role.scopes().iter().all(|scope| match self {
+            Self::Everything => true,
+            Self::Held(held) => held.cover(scope),
+            Self::Role(own) => own.is_some_and(|own| own.grants(scope)),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::permission::ROLES;
     use super::*;
 
     #[test]
@@ -245,8 +286,25 @@ mod tests {
         assert!(!member.allow(&scope("keyward:*")) && !member.allow(&scope("keyward:projects:delete")));
         assert!(Grants::Role(Some(Role::Owner)).allow(&scope("keyward:*")));
         assert!(!Grants::Role(None).allow(&scope("keyward:keys:read")));
+        assert!(!Grants::Role(Some(Role::Admin)).allow(&scope("keyward:*")));
         let key = Grants::Held(Scopes::new([scope("keyward:keys:create"), scope("orders:*")]));
         assert!(key.allow(&scope("orders:read")) && key.allow(&scope("keyward:keys:create")));
         assert!(!key.allow(&scope("users:read")) && !key.allow(&scope("keyward:keys:*")));
+    }
+
+    #[test]
+    fn nobody_gives_a_role_that_grants_more_than_their_own() {
+        for own in ROLES {
+            for given in ROLES {
+                let allowed = Grants::Role(Some(own)).allow_role(given);
+                let less_or_same = given.scopes().iter().all(|scope| own.grants(scope));
+                assert_eq!(allowed, less_or_same, "{own:?} gives {given:?}");
+            }
+        }
+        assert!(!Grants::Role(Some(Role::Admin)).allow_role(Role::Owner));
+        assert!(Grants::Role(Some(Role::Admin)).allow_role(Role::Admin));
+        assert!(!Grants::Role(None).allow_role(Role::Viewer));
+        let key = Grants::Held(Scopes::new(["keyward:members:*".parse().unwrap()]));
+        assert!(!key.allow_role(Role::Viewer));
     }
 }

@@ -1,5 +1,7 @@
 //! What can be allowed: Keyward's own scopes, and the roles that grant sets of them to people.
 
+use serde::{Deserialize, Serialize};
+
 /// One of Keyward's own scopes, as a type that an extractor can name.
 pub trait Permission: Send + Sync + 'static {
     /// `keyward:<resource>:<action>`.
@@ -14,9 +16,28 @@ macro_rules! permissions {
             const SCOPE: &'static str = $scope;
         })*
 
-        /// Every permission with what it allows.
-        pub const ALL: &[(&str, &str)] = &[$(($scope, concat!($($doc),*))),*];
+        /// What can be allowed in a project, with what it allows.
+        pub const IN_PROJECTS: &[(&str, &str)] = &[$(($scope, concat!($($doc),*))),*];
     };
+}
+
+macro_rules! instance_permissions {
+    ($($(#[doc = $doc:literal])* $name:ident = $scope:literal;)*) => {
+        $($(#[doc = $doc])* #[derive(Clone, Copy, Debug)] pub struct $name;
+
+        impl Permission for $name {
+            const SCOPE: &'static str = $scope;
+        })*
+
+        /// What concerns the whole service: administrators hold it, and keys of the system project that have the scope. In any
+        /// other project it means nothing.
+        pub const INSTANCE: &[(&str, &str)] = &[$(($scope, concat!($($doc),*))),*];
+    };
+}
+
+/// Every permission with what it allows.
+pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    IN_PROJECTS.iter().chain(INSTANCE)
 }
 
 permissions! {
@@ -24,32 +45,83 @@ permissions! {
     KeysRead = "keyward:keys:read";
     /// Make keys.
     KeysCreate = "keyward:keys:create";
-    /// Change a key's name, scopes, metadata, owner and expiry; disable and enable it.
+    /// Change a key's name, scopes, metadata, owner, limits and expiry; disable and enable it.
     KeysUpdate = "keyward:keys:update";
     /// Revoke keys.
     KeysRevoke = "keyward:keys:revoke";
     /// Remove keys for good.
     KeysDelete = "keyward:keys:delete";
-    /// Ask whether a key is good, and what it may do.
+    /// Ask whether a key is good, and what it may do; take and give back leases.
     KeysVerify = "keyward:keys:verify";
-    /// See a project's settings.
+    /// Give a key a new secret.
+    KeysRotate = "keyward:keys:rotate";
+    /// Make another member answer for a key.
+    KeysTransfer = "keyward:keys:transfer";
+    /// Take over keys that were issued elsewhere.
+    KeysImport = "keyward:keys:import";
+    /// Export keys with the hashes of their secrets.
+    KeysExport = "keyward:keys:export";
+    /// See a project and its settings.
     ProjectsRead = "keyward:projects:read";
-    /// Change a project's settings.
+    /// Change a project and its settings.
     ProjectsUpdate = "keyward:projects:update";
+    /// Suspend a project, and resume it.
+    ProjectsSuspend = "keyward:projects:suspend";
+    /// Delete a project, and restore it.
+    ProjectsDelete = "keyward:projects:delete";
+    /// See who is a member.
+    MembersRead = "keyward:members:read";
+    /// Add members.
+    MembersCreate = "keyward:members:create";
+    /// Change members' roles.
+    MembersUpdate = "keyward:members:update";
+    /// Remove members.
+    MembersDelete = "keyward:members:delete";
+    /// See the catalogue of scopes.
+    ScopesRead = "keyward:scopes:read";
+    /// Add scopes to the catalogue.
+    ScopesCreate = "keyward:scopes:create";
+    /// Change scopes of the catalogue, and switch them off and on.
+    ScopesUpdate = "keyward:scopes:update";
+    /// Remove scopes from the catalogue.
+    ScopesDelete = "keyward:scopes:delete";
+    /// Import a catalogue, or make one from an OpenAPI document.
+    ScopesImport = "keyward:scopes:import";
+    /// Export the catalogue.
+    ScopesExport = "keyward:scopes:export";
+}
+
+instance_permissions! {
+    /// Make projects: a key of the system project. People may without it.
+    ProjectsCreate = "keyward:projects:create";
+    /// See everybody.
+    UsersRead = "keyward:users:read";
+    /// Make people.
+    UsersCreate = "keyward:users:create";
+    /// Disable and enable people, and make them administrators or not.
+    UsersUpdate = "keyward:users:update";
+    /// Remove people for good.
+    UsersDelete = "keyward:users:delete";
+    /// Give people a new password.
+    UsersResetPassword = "keyward:users:reset-password";
 }
 
 /// A person's part in a project.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything, the project's end included.
     Owner,
-    /// Everything.
+    /// Everything but the project's end; gives every role but owner.
     Admin,
     /// Works with keys.
     Member,
     /// Looks.
     Viewer,
 }
+
+/// Every role, from the most to the least that it grants.
+pub const ROLES: [Role; 4] = [Role::Owner, Role::Admin, Role::Member, Role::Viewer];
 
 impl Role {
     /// As stored.
@@ -66,16 +138,35 @@ impl Role {
     /// `None` for a word that is no role.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Owner, Self::Admin, Self::Member, Self::Viewer].into_iter().find(|role| role.word() == word)
+        ROLES.into_iter().find(|role| role.word() == word)
     }
 
     /// The scopes that the role grants.
     #[must_use]
     pub fn scopes(self) -> &'static [&'static str] {
         match self {
-            Self::Owner | Self::Admin => &["keyward:*"],
-            Self::Member => &["keyward:keys:*"],
-            Self::Viewer => &[KeysRead::SCOPE],
+            Self::Owner => &["keyward:*"],
+            Self::Admin => &[
+                "keyward:keys:*",
+                ProjectsRead::SCOPE,
+                ProjectsUpdate::SCOPE,
+                ProjectsSuspend::SCOPE,
+                "keyward:members:*",
+                "keyward:scopes:*",
+            ],
+            Self::Member => &[
+                KeysRead::SCOPE,
+                KeysCreate::SCOPE,
+                KeysUpdate::SCOPE,
+                KeysRevoke::SCOPE,
+                KeysDelete::SCOPE,
+                KeysVerify::SCOPE,
+                KeysRotate::SCOPE,
+                ProjectsRead::SCOPE,
+                MembersRead::SCOPE,
+                ScopesRead::SCOPE,
+            ],
+            Self::Viewer => &[KeysRead::SCOPE, ProjectsRead::SCOPE, MembersRead::SCOPE, ScopesRead::SCOPE],
         }
     }
 
@@ -92,7 +183,8 @@ mod tests {
 
     #[test]
     fn permissions_are_valid_scopes_of_our_own() {
-        for (scope, text) in ALL {
+        assert!(all().count() >= 30);
+        for (scope, text) in all() {
             assert!(scope.parse::<crate::features::scopes::Scope>().unwrap().is_own(), "{scope}");
             assert!(!text.trim().is_empty(), "{scope}");
         }
@@ -100,10 +192,13 @@ mod tests {
 
     #[test]
     fn roles_grant_less_and_less() {
-        let granted = |role: Role| ALL.iter().filter(|(scope, _)| role.grants(scope)).count();
-        assert_eq!(granted(Role::Owner), ALL.len());
-        assert!(granted(Role::Owner) >= granted(Role::Admin));
-        assert!(granted(Role::Admin) >= granted(Role::Member) && granted(Role::Member) > granted(Role::Viewer));
+        let granted =
+            |role: Role| all().filter(|(scope, _)| role.grants(scope)).map(|(scope, _)| *scope).collect::<Vec<_>>();
+        for pair in ROLES.windows(2) {
+            let (more, less) = (granted(pair[0]), granted(pair[1]));
+            assert!(less.len() < more.len() && less.iter().all(|scope| more.contains(scope)), "{pair:?}");
+        }
+        assert!(!Role::Admin.grants("keyward:projects:delete") && !Role::Admin.grants("keyward:*"));
         assert!(Role::Viewer.grants(KeysRead::SCOPE) && !Role::Viewer.grants(KeysVerify::SCOPE));
         assert!(!Role::Viewer.grants("keyward:keys:*"));
     }

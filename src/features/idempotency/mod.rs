@@ -8,10 +8,12 @@ pub mod store;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
-use serde::Serialize;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
 use crate::infra::db::{DbError, Tx};
@@ -96,6 +98,66 @@ impl From<Claimed> for Problem {
             Claimed::Storage(error) => error.into(),
         }
     }
+}
+
+/// What a creation answers: `201`, where the thing is found, and the thing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Created {
+    /// For the `Location` header.
+    pub location: String,
+    /// The body, as JSON.
+    pub body: String,
+}
+
+impl Created {
+    /// Renders a thing that holds no secret.
+    #[must_use]
+    pub fn new(location: String, thing: &impl Serialize) -> Self {
+        // Our own answers always serialise.
+        Self { location, body: serde_json::to_string(thing).unwrap_or_default() }
+    }
+}
+
+impl IntoResponse for Created {
+    fn into_response(self) -> Response {
+        let headers = [(header::LOCATION, self.location), (header::CONTENT_TYPE, "application/json".to_owned())];
+        (StatusCode::CREATED, headers, self.body).into_response()
+    }
+}
+
+/// Claims a key for what this transaction makes, or gives the answer of the same request before it, whose rest the caller
+/// then leaves undone. Without a key there is nothing to claim.
+///
+/// # Errors
+/// Another request had the same key, or the storage.
+pub async fn before(
+    tx: &mut Tx,
+    request: Option<&Request<'_>>,
+    resource_id: &str,
+    now: Timestamp,
+) -> Result<Option<Created>, Claimed> {
+    let Some(request) = request else { return Ok(None) };
+    if is_first(tx, request, resource_id, now).await? {
+        return Ok(None);
+    }
+    // Pruned in this moment: the caller may simply send it again.
+    let earlier = store::find(tx.conn(), request, now.saturating_sub(KEPT)).await?.ok_or(Claimed::Mismatch)?;
+    if earlier.fingerprint != request.fingerprint {
+        return Err(Claimed::Mismatch);
+    }
+    match earlier.body {
+        Some(Json(created)) => Ok(Some(created)),
+        None => Err(Claimed::Replay { resource_id: earlier.resource_id }),
+    }
+}
+
+/// Keeps the answer of a request that claimed a key, for those that come again.
+///
+/// # Errors
+/// The storage.
+pub async fn keep(tx: &mut Tx, request: Option<&Request<'_>>, created: &Created) -> Result<(), DbError> {
+    let Some(request) = request else { return Ok(()) };
+    store::keep(tx, request, created).await
 }
 
 /// Claims a key for what this transaction makes.

@@ -1,10 +1,12 @@
 //! All SQL for `idempotency`.
 
+use sqlx::types::Json;
+
 use crate::base::clock::Timestamp;
 use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
 
-use super::Request;
+use super::{Created, Request};
 
 sql! {
     INSERT = Sql::same(
@@ -12,12 +14,16 @@ sql! {
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (caller, operation, idempotency_key) DO NOTHING",
     );
     FIND = Sql::same(
-        "SELECT fingerprint, resource_id FROM idempotency
+        "SELECT fingerprint, resource_id, body FROM idempotency
          WHERE caller = $1 AND operation = $2 AND idempotency_key = $3 AND created_at > $4",
     );
     REPLACE = Sql::same(
-        "UPDATE idempotency SET fingerprint = $4, resource_id = $5, created_at = $6
+        "UPDATE idempotency SET fingerprint = $4, resource_id = $5, created_at = $6, body = NULL
          WHERE caller = $1 AND operation = $2 AND idempotency_key = $3 AND created_at <= $7",
+    );
+    /// The request's own row, which this transaction has written.
+    KEEP = Sql::same(
+        "UPDATE idempotency SET body = $4 WHERE caller = $1 AND operation = $2 AND idempotency_key = $3",
     );
     PRUNE = Sql::same("DELETE FROM idempotency WHERE created_at < $1");
 }
@@ -29,6 +35,8 @@ pub struct Earlier {
     pub fingerprint: Vec<u8>,
     /// What it made.
     pub resource_id: String,
+    /// What it answered; nothing where the answer held a secret.
+    pub body: Option<Json<Created>>,
 }
 
 /// Whether the row is new. Waits for another transaction that is just adding it.
@@ -71,6 +79,18 @@ pub(super) async fn replace(
         .await
         .map(|done| done.rows_affected()))?;
     Ok(rows == 1)
+}
+
+/// Writes down what was answered.
+pub(super) async fn keep(tx: &mut Tx, request: &Request<'_>, answer: &Created) -> Result<(), DbError> {
+    on!(tx.conn(), KEEP, |c, sql| sqlx::query(sql)
+        .bind(request.caller)
+        .bind(request.operation)
+        .bind(request.key)
+        .bind(Json(answer))
+        .execute(c)
+        .await
+        .map(|_| ()))
 }
 
 /// The first request of this key, unless it has run out.

@@ -3,7 +3,7 @@
 //! Every change reads the key under a lock, so that of two at once the second sees what the first did; and what a change
 //! doesn't alter isn't written, audited or announced.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
@@ -222,7 +222,7 @@ async fn apply(
     store::save(&mut tx, &key).await?;
     let view = KeyView::at(key, now);
     let after = json!(view);
-    note(&mut tx, ctx, target, now, (action, event), difference(&before, &after), after).await?;
+    note(&mut tx, ctx, target, now, (action, event), audit::difference(&before, &after), after).await?;
     let marking = Marking::new(ctx, Change::Key(target.key));
     tx.commit().await?;
     drop(marking);
@@ -235,7 +235,8 @@ async fn apply(
     Ok(view)
 }
 
-async fn note(
+/// Writes what a change leaves behind: its audit entry, its row in the feed, its event.
+pub(super) async fn note(
     tx: &mut Tx,
     ctx: &Ctx,
     target: Target<'_>,
@@ -258,18 +259,4 @@ async fn note(
     changes::append(tx, ctx, Change::Key(target.key), now).await?;
     let event = Event { at: now, project: target.project, kind: event, resource_id: target.key.to_string(), data };
     events::append(tx, ctx, event).await
-}
-
-/// The fields that differ, before and after.
-fn difference(before: &Value, after: &Value) -> Value {
-    let (mut old, mut new) = (Map::new(), Map::new());
-    if let (Value::Object(before), Value::Object(after)) = (before, after) {
-        for (name, value) in after {
-            if before.get(name) != Some(value) {
-                old.insert(name.clone(), before.get(name).cloned().unwrap_or_default());
-                new.insert(name.clone(), value.clone());
-            }
-        }
-    }
-    json!({ "before": old, "after": new })
 }

@@ -117,7 +117,7 @@ pub struct Settings<'a> {
 pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
     let mut check = Check::default();
     if let Some(text) = settings.description {
-        check.part(text_of("description", text, 0, MAX_DESCRIPTION, true));
+        check.part(description(text));
     }
     if let Some(text) = settings.owner {
         check.part(text_of("owner", text, 1, MAX_OWNER, false));
@@ -139,6 +139,22 @@ pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
 /// The rule.
 pub fn note(text: &str) -> Result<(), Invalid> {
     text_of("note", text, 0, MAX_DESCRIPTION, true)
+}
+
+/// A description: up to 1000 characters, of control characters only those between lines and words.
+///
+/// # Errors
+/// The rule.
+pub fn description(text: &str) -> Result<(), Invalid> {
+    text_of("description", text, 0, MAX_DESCRIPTION, true)
+}
+
+/// A reason: as a description.
+///
+/// # Errors
+/// The rule.
+pub fn reason(text: &str) -> Result<(), Invalid> {
+    text_of("reason", text, 0, MAX_DESCRIPTION, true)
 }
 
 fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize, lines: bool) -> Result<(), Invalid> {

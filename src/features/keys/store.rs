@@ -68,6 +68,20 @@ sql! {
         list!("CAST($1 AS text) IS NULL", "timestamptz", "jsonb_exists(k.scopes, $10)"),
         list!("CAST($1 AS text) IS NULL", "integer", "EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
     );
+    ENABLED_OF = Sql::same(concat!(
+        "SELECT ", key_columns!(),
+        " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
+         WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL AND k.disabled_at IS NULL LIMIT $3",
+    ));
+    UNREVOKED_OF = Sql::same(concat!(
+        "SELECT ", key_columns!(),
+        " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
+         WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL LIMIT $3",
+    ));
+    /// A part of a project's keys, whichever.
+    PURGE = Sql::same(
+        "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE project_id = $1 LIMIT $2)",
+    );
     SETTINGS = Sql::same(
         "SELECT k.settings, p.settings FROM api_keys k JOIN projects p ON p.id = k.project_id
          WHERE k.id = $1 AND k.project_id = $2",
@@ -203,6 +217,43 @@ pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Optio
     let row: Option<Row> =
         on!(conn, FIND, |c, sql| sqlx::query_as(sql).bind(id).bind(project).fetch_optional(c).await)?;
     Ok(row.map(Key::from))
+}
+
+/// Keys that somebody answers for, neither revoked nor disabled.
+pub(super) async fn enabled_of(
+    conn: Conn<'_>,
+    project: ProjectId,
+    user: UserId,
+    limit: i64,
+) -> Result<Vec<Key>, DbError> {
+    let rows: Vec<Row> =
+        on!(conn, ENABLED_OF, |c, sql| sqlx::query_as(sql).bind(project).bind(user).bind(limit).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(Key::from).collect())
+}
+
+/// Keys that somebody answers for and that aren't revoked.
+pub(super) async fn unrevoked_of(
+    conn: Conn<'_>,
+    project: ProjectId,
+    user: UserId,
+    limit: i64,
+) -> Result<Vec<Key>, DbError> {
+    let rows: Vec<Row> =
+        on!(conn, UNREVOKED_OF, |c, sql| sqlx::query_as(sql).bind(project).bind(user).bind(limit).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(Key::from).collect())
+}
+
+/// Removes some of a project's keys, and says how many.
+///
+/// # Errors
+/// The storage.
+pub async fn purge(tx: &mut Tx, project: ProjectId, limit: i64) -> Result<u64, DbError> {
+    on!(tx.conn(), PURGE, |c, sql| sqlx::query(sql)
+        .bind(project)
+        .bind(limit)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))
 }
 
 /// What is set on a key and on its project.

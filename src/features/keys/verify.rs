@@ -62,7 +62,7 @@ pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, mut now: 
             Found::Unknown => return Ok(unknown(ctx, Code::NotFound, question.dry_run)),
         },
     };
-    if !reach.contains(entry.project()) {
+    if entry.gone || !reach.contains(entry.project()) {
         return Ok(unknown(ctx, Code::NotFound, question.dry_run));
     }
     Ok(decide(ctx, entry, question, now))

@@ -102,7 +102,7 @@ pub async fn take(
         return Err(LeaseError::NotActive);
     }
     // As it stands under the lock.
-    let set = projects::store::settings(tx.conn(), project).await?.unwrap_or_default();
+    let (set, _) = projects::store::settings(tx.conn(), project).await?.unwrap_or_default();
     let cap = Effective::of(&found.settings, &set, ctx.gate.defaults()).concurrency.0;
     let wall = now.as_micros();
     let lease = Lease { id: held.id, expires_at: held.expires_at.as_micros() };

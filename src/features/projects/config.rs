@@ -1,6 +1,6 @@
-//! What a project sets for its keys: each of its values holds where a key sets none of its own.
+//! What a project sets: for its keys, where a key sets no value of its own; and for itself.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::base::id::ProjectId;
 use crate::ctx::Ctx;
@@ -11,6 +11,7 @@ use crate::features::limits;
 use crate::gate::Settings;
 use crate::infra::db::DbError;
 
+use super::policy::Policy;
 use super::store;
 
 /// Changes it; `None` if there is no such project. It holds from the next request on.
@@ -21,20 +22,22 @@ pub async fn change(
     ctx: &Ctx,
     by: &By,
     project: ProjectId,
-    patch: impl FnOnce(&mut Settings),
-) -> Result<Option<Settings>, DbError> {
+    patch: impl FnOnce(&mut Settings, &mut Policy),
+) -> Result<Option<(Settings, Policy)>, DbError> {
     let mut tx = ctx.db.begin().await?;
     store::lock(&mut tx, project).await?;
-    let Some(before) = store::settings(tx.conn(), project).await? else {
+    let Some((settings_before, policy_before)) = store::settings(tx.conn(), project).await? else {
         return Ok(None);
     };
-    let mut after = before.clone();
-    patch(&mut after);
-    if after == before {
-        return Ok(Some(after));
+    let (mut settings, mut policy) = (settings_before.clone(), policy_before.clone());
+    patch(&mut settings, &mut policy);
+    if settings == settings_before && policy == policy_before {
+        return Ok(Some((settings, policy)));
     }
     let now = ctx.now();
-    store::save_settings(&mut tx, project, &after, now).await?;
+    store::save_settings(&mut tx, project, &settings, &policy, now).await?;
+    let before = merged(&settings_before, &policy_before);
+    let after = merged(&settings, &policy);
     let entry = Entry {
         by,
         at: now,
@@ -43,7 +46,7 @@ pub async fn change(
         resource_id: Some(project.to_string()),
         project: Some(project),
         outcome: Outcome::Success,
-        changes: Some(json!({ "before": before, "after": after })),
+        changes: Some(audit::difference(&before, &after)),
     };
     audit::append(&mut tx, ctx, entry).await?;
     let event = Event {
@@ -58,11 +61,20 @@ pub async fn change(
     let marking = Marking::new(ctx, Change::Project(project));
     tx.commit().await?;
     drop(marking);
-    if after.limits != before.limits
+    if settings.limits != settings_before.limits
         && let Err(error) = limits::status::adopt_all(ctx, project).await
     {
         // The change is made; the feed of changes tries again.
         tracing::warn!(cause = %error, "the counts of a project's keys will follow its limits a moment later");
     }
-    Ok(Some(after))
+    Ok(Some((settings, policy)))
+}
+
+/// Both, as one object.
+fn merged(settings: &Settings, policy: &Policy) -> Value {
+    let (mut merged, policy) = (json!(settings), json!(policy));
+    if let (Value::Object(merged), Value::Object(policy)) = (&mut merged, policy) {
+        merged.extend(policy);
+    }
+    merged
 }

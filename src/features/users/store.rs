@@ -26,6 +26,8 @@ sql! {
         "SELECT id, username, is_admin, disabled_at, created_at FROM users
          WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3",
     );
+    /// Holds the row until the transaction ends.
+    LOCK = Sql::same("UPDATE users SET updated_at = updated_at WHERE id = $1");
     COUNT_ADMINS = Sql::same("SELECT count(*) FROM users WHERE is_admin AND disabled_at IS NULL");
 }
 
@@ -125,6 +127,14 @@ pub(super) async fn set_password_hash(
 /// The storage.
 pub async fn list(conn: Conn<'_>, after: &Cursor<UserId>, limit: Limit) -> Result<Vec<ListedUser>, DbError> {
     on!(conn, LIST, |c, sql| sqlx::query_as(sql).bind(after.at).bind(after.id).bind(limit.fetch()).fetch_all(c).await)
+}
+
+/// Keeps others from changing a person until the transaction ends.
+///
+/// # Errors
+/// The storage.
+pub async fn lock(tx: &mut Tx, id: UserId) -> Result<(), DbError> {
+    on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql).bind(id).execute(c).await.map(|_| ()))
 }
 
 /// How many administrators can log in.

@@ -1,5 +1,7 @@
 //! API keys and random keys.
 
+use std::time::Duration;
+
 use super::server::positive;
 use super::source::{ConfigError, Loaded};
 
@@ -11,6 +13,14 @@ pub const MAX_RANDOM_BYTES: u64 = 16 * 1024 * 1024;
 pub struct KeysConfig {
     /// Keys that a person may make in 24 hours; 0 is off.
     pub per_user_per_day: u32,
+    /// Keys that aren't revoked and that one person answers for in one project; 0 is off.
+    pub per_user: u32,
+    /// Keys of one project that aren't revoked; 0 is off.
+    pub per_project: u32,
+    /// How long a new key lasts that says nothing of it; zero is for ever.
+    pub default_expiry: Duration,
+    /// The longest that a key may last; zero is off.
+    pub max_expiry: Duration,
     /// Prefix of new keys where the project has none of its own.
     pub prefix: String,
     /// Longest answer of `/key/{length}`, in bytes.
@@ -33,8 +43,13 @@ impl KeysConfig {
         if !is_prefix(&prefix) {
             return Err(loaded.invalid("key_prefix", PREFIX_RULE));
         }
+        let count = |key| loaded.number(key, 0..=1_000_000_000).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         Ok(Self {
             per_user_per_day: u32::try_from(loaded.number("keys_per_user_per_day", 0..=1_000_000)?).unwrap_or(u32::MAX),
+            per_user: count("keys_per_user")?,
+            per_project: count("keys_per_project")?,
+            default_expiry: loaded.duration("default_key_expiry")?,
+            max_expiry: loaded.duration("max_key_expiry")?,
             prefix,
             max_random_bytes: loaded.number("max_key_size", 1..=MAX_RANDOM_BYTES)?,
             default_limit: u32::try_from(loaded.number("default_rate_limit", 0..=1_000_000_000)?).unwrap_or(u32::MAX),

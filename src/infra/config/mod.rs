@@ -7,6 +7,7 @@ mod auth;
 mod database;
 mod keys;
 mod log;
+mod projects;
 mod server;
 mod source;
 mod table;
@@ -15,7 +16,8 @@ pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
 pub use log::{LogConfig, LogFormat};
-pub use server::ServerConfig;
+pub use projects::ProjectsConfig;
+pub use server::{ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// API keys and random keys.
     pub keys: KeysConfig,
+    /// Projects.
+    pub projects: ProjectsConfig,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -45,6 +49,7 @@ impl Config {
             server: ServerConfig::parse(loaded)?,
             auth: AuthConfig::parse(loaded)?,
             keys: KeysConfig::parse(loaded)?,
+            projects: ProjectsConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
         })
     }

@@ -68,16 +68,19 @@ pub(super) fn positive(loaded: &Loaded, key: &'static str) -> Result<Duration, C
 /// web the caller's session.
 fn origins(loaded: &Loaded) -> Result<Vec<String>, ConfigError> {
     let origins: Vec<String> = loaded.list("cors_origins", "origins such as https://example.com")?;
-    let well_formed = |origin: &String| {
-        origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).is_some_and(|rest| {
-            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b))
-        })
-    };
-    if origins.iter().all(well_formed) {
+    if origins.iter().all(|origin| is_origin(origin)) {
         Ok(origins)
     } else {
         Err(loaded.invalid("cors_origins", "expected origins such as https://example.com, separated by commas"))
     }
+}
+
+/// Whether a text is an origin such as `https://example.com` (RFC 6454, 6.2).
+#[must_use]
+pub fn is_origin(text: &str) -> bool {
+    text.strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b)))
 }
 
 fn networks(loaded: &Loaded) -> Result<Vec<IpNet>, ConfigError> {

@@ -180,6 +180,32 @@ pub const SETTINGS: &[Setting] = &[
         "5",
         "Keys that one person may make in 24 hours; 0 is off",
     ),
+    setting(
+        "keys_per_user",
+        "KEYWARD_KEYS_PER_USER",
+        "0",
+        "Keys that one person may answer for in one project, revoked ones apart; 0 is off",
+    ),
+    setting(
+        "keys_per_project",
+        "KEYWARD_KEYS_PER_PROJECT",
+        "0",
+        "Keys that one project may have, revoked ones apart; 0 is off",
+    ),
+    setting(
+        "default_key_expiry",
+        "KEYWARD_DEFAULT_KEY_EXPIRY",
+        "0",
+        "When a new key ends that says nothing of it, such as 90d; 0 is never",
+    ),
+    setting("max_key_expiry", "KEYWARD_MAX_KEY_EXPIRY", "0", "The longest that a key may last, such as 365d; 0 is off"),
+    setting("projects_per_user", "KEYWARD_PROJECTS_PER_USER", "20", "Projects that one person may make; 0 is off"),
+    setting(
+        "project_grace",
+        "KEYWARD_PROJECT_GRACE",
+        "30d",
+        "How long a deleted project can be restored before it is removed for good",
+    ),
     setting("key_prefix", "KEYWARD_KEY_PREFIX", "sk", "What new keys begin with, where the project doesn't say"),
     flagged(
         "max_key_size",

@@ -1,6 +1,7 @@
 //! Strict extractors: what they refuse is a problem that says what to change, and never repeats the value.
 
 pub mod json;
+pub mod merge;
 mod page;
 mod path;
 mod query;
@@ -8,5 +9,5 @@ mod query;
 pub use crate::base::object;
 pub use json::{Json, Nothing, OptionalJson};
 pub use page::PageQuery;
-pub use path::Path;
+pub use path::{Path, Second};
 pub use query::Query;

@@ -53,13 +53,13 @@ both_engines! {
         let app = App::start_with(engine, &[MANY_KEYS]).await;
         let ada = app.person("ada").await;
         let key = app.key(&ada, json!({})).await;
-        let elsewhere = ["keyward:projects:delete", "keyward:*", "keyward:audit:read"];
+        let elsewhere = ["keyward:projects:delete", "keyward:*", "keyward:audit:read", "keyward:keys:*", "keyward:keys:export"];
         for scope in elsewhere {
             create(&app, &ada.token, &ada.project, &[scope]).await.expect(201);
         }
         // A member works with keys, and gives what is about keys or the project's own.
         app.tamper("UPDATE memberships SET role = 'member'").await;
-        create(&app, &ada.token, &ada.project, &["keyward:keys:*", "orders:*"]).await.expect(201);
+        create(&app, &ada.token, &ada.project, &["keyward:keys:rotate", "keyward:keys:verify", "orders:*"]).await.expect(201);
         for scope in elsewhere {
             create(&app, &ada.token, &ada.project, &[scope]).await.problem(403, "scope_not_held");
             app.post("/generate-key").token(&ada.token).json(&json!({"scopes": [scope]})).send().await.problem(403, "scope_not_held");

@@ -1,6 +1,8 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
-use keyward::features::{audit, changes, events, idempotency, keys, leases, limits, projects, sessions, usage, users};
+use keyward::features::{
+    audit, changes, events, idempotency, keys, leases, limits, members, projects, sessions, usage, users,
+};
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
 
@@ -17,6 +19,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("keys", keys::secrets::store::STATEMENTS),
     ("leases", leases::store::STATEMENTS),
     ("limits", limits::store::STATEMENTS),
+    ("members", members::store::STATEMENTS),
     ("projects", projects::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
     ("usage", usage::store::STATEMENTS),

@@ -3,7 +3,7 @@
 #![expect(clippy::option_option, reason = "a merge patch tells an absent field from null (RFC 7396)")]
 
 use axum::extract::State;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::base::clock::Timestamp;
 use crate::base::duration::Seconds;
@@ -13,12 +13,11 @@ use crate::ctx::Ctx;
 use crate::features::auth::OnKey;
 use crate::features::auth::permission::KeysUpdate;
 use crate::features::keys::change::{self, Patch, Target};
-use crate::features::keys::create::concurrency;
 use crate::features::keys::{KeyView, Metadata, rules};
 use crate::features::scopes::Scopes;
-use crate::gate::Limits;
 use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
-use crate::web::extract::Json;
+use crate::gate::{self, Limits};
+use crate::web::extract::{Json, merge};
 use crate::web::problem::Problem;
 
 /// What shall be different: an absent field stays, `null` clears.
@@ -26,67 +25,57 @@ use crate::web::problem::Problem;
 #[serde(deny_unknown_fields)]
 pub(super) struct PatchKey {
     /// For people: 1 to 100 characters.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$", example = "billing worker")]
     name: Option<Option<String>>,
     /// For people.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<String>, max_length = 1000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     description: Option<Option<String>>,
     /// Whom it is for, in the project's own words.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     owner: Option<Option<String>>,
     /// What it may do; `null` for nothing. Nobody adds what they don't hold.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Scopes>, example = json!(["orders:read"]))]
     scopes: Option<Option<Scopes>>,
     /// Whatever the owner wants to keep with it; the whole of it is replaced.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Option<Metadata>>,
     /// How long it lasts from now on; `null` for ever. With `expires_at`, whichever is first.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(schema_with = crate::web::openapi::duration)]
     expires_in: Option<Option<Seconds>>,
     /// Until when it lasts; `null` for ever.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2099-12-31T23:59:59Z")]
     expires_at: Option<Option<Timestamp>>,
     /// Its own limits; `null` leaves them to its project. What a limit of the same name has counted stays counted.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Limits>)]
     limits: Option<Option<Limits>>,
     /// Simultaneous operations; 0 is off, `null` leaves it to its project.
-    #[serde(default, deserialize_with = "present_cap")]
+    #[serde(default, deserialize_with = "merge::whole::<_, 0, { gate::MAX_CONCURRENCY }>")]
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000)]
     concurrency: Option<Option<u32>>,
     /// Networks from which it may be used; an empty list means nobody, `null` leaves it to its project.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Networks>)]
     ip_allow: Option<Option<Networks>>,
     /// When it may be used; an empty list means never, `null` leaves it to its project.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Schedule>)]
     schedule: Option<Option<Schedule>>,
     /// Methods for which it may be used; an empty list means none, `null` leaves it to its project.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Methods>)]
     method_allow: Option<Option<Methods>>,
     /// Paths for which it may be used; an empty list means none, `null` leaves it to its project.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Paths>)]
     path_allow: Option<Option<Paths>>,
-}
-
-/// As [`present`], for a cap.
-fn present_cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
-    concurrency(deserializer).map(Some)
-}
-
-/// Tells `null` from an absent field.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 impl PatchKey {

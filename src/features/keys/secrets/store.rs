@@ -17,7 +17,8 @@ sql! {
          VALUES ($1, $2, 1, $3, $4, $5, $6, $7)",
     );
     BY_HASH = Sql::same(
-        "SELECT k.id, s.id AS secret_id, k.project_id, p.kind AS project_kind, k.user_id, k.name, k.owner, k.scopes,
+        "SELECT k.id, s.id AS secret_id, k.project_id, p.kind AS project_kind, p.suspended_at, p.deleted_at,
+             p.inactive_scopes, k.user_id, k.name, k.owner, k.scopes,
              k.metadata, k.revoked_at, k.disabled_at, k.expires_at, s.expires_at AS secret_expires_at, k.settings,
              p.settings AS project_settings, w.windows
          FROM key_secrets s JOIN api_keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
@@ -34,6 +35,9 @@ struct Row {
     secret_id: SecretId,
     project_id: ProjectId,
     project_kind: String,
+    suspended_at: Option<Timestamp>,
+    deleted_at: Option<Timestamp>,
+    inactive_scopes: Option<Json<Vec<String>>>,
     user_id: Option<UserId>,
     name: String,
     owner: Option<String>,
@@ -61,7 +65,9 @@ impl From<Row> for Facts {
             scopes: row.scopes.0,
             metadata: serde_json::json!(row.metadata.0),
             revoked: row.revoked_at.is_some(),
-            disabled: row.disabled_at.is_some(),
+            disabled: row.disabled_at.is_some() || row.suspended_at.is_some(),
+            gone: row.deleted_at.is_some(),
+            inactive_scopes: row.inactive_scopes.map(|scopes| scopes.0).unwrap_or_default(),
             expires_at: row.expires_at,
             secret_expires_at: row.secret_expires_at,
             settings: row.settings.map(|settings| settings.0).unwrap_or_default(),

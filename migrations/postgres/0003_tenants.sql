@@ -1,0 +1,38 @@
+-- Projects that can be suspended and deleted, their policies, their catalogue of scopes, and keys that were issued elsewhere.
+
+-- `suspended_by` is `project` or `operator`; what an operator suspends only an operator resumes.
+ALTER TABLE projects ADD COLUMN suspended_at TIMESTAMPTZ;
+ALTER TABLE projects ADD COLUMN suspended_by TEXT;
+ALTER TABLE projects ADD COLUMN suspended_reason TEXT;
+-- Purged a while after this.
+ALTER TABLE projects ADD COLUMN deleted_at TIMESTAMPTZ;
+-- Who made it: a person, a key, or `system`.
+ALTER TABLE projects ADD COLUMN created_by TEXT;
+-- What holds for the project itself rather than for a request with one of its keys. Null is nothing.
+ALTER TABLE projects ADD COLUMN policy JSONB;
+-- The names of the catalogue's inactive scopes, for verification, which reads them with each key. Null is none.
+ALTER TABLE projects ADD COLUMN inactive_scopes JSONB;
+
+CREATE UNIQUE INDEX projects_by_prefix ON projects (key_prefix) WHERE key_prefix IS NOT NULL;
+CREATE INDEX projects_by_age ON projects (created_at DESC, id DESC);
+CREATE INDEX projects_deleted ON projects (deleted_at) WHERE deleted_at IS NOT NULL;
+
+-- The catalogue of what a project's keys may do.
+CREATE TABLE scopes (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    project_id TEXT COLLATE "C" NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
+    name TEXT COLLATE "C" NOT NULL,
+    description TEXT NOT NULL,
+    category TEXT,
+    is_active BOOLEAN NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL,
+    UNIQUE (project_id, name)
+);
+
+CREATE INDEX scopes_by_project ON scopes (project_id, created_at DESC, id DESC);
+
+-- Secrets that were issued elsewhere needn't have our form.
+ALTER TABLE key_secrets ADD COLUMN is_imported BOOLEAN NOT NULL DEFAULT FALSE;
+
+CREATE INDEX key_secrets_imported ON key_secrets (id) WHERE is_imported;

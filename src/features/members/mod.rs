@@ -1,0 +1,238 @@
+//! Members: who takes part in a project, and in which role. The project's row is held while one is added, changed or
+//! removed, so that of two changes at once the second sees what the first did.
+
+pub mod http;
+pub mod store;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{ProjectId, UserId};
+use crate::base::page::{Cursor, Limit, Page};
+use crate::ctx::Ctx;
+use crate::infra::db::{DbError, Tx};
+
+use super::audit::{self, By, Entry, Outcome};
+use super::auth::{Caller, Role};
+use super::changes::{self, Change, Marking};
+use super::events::{self, Event};
+use super::idempotency::{self, Claimed, Created};
+use super::users::rules::Username;
+use super::{keys, projects, users};
+
+/// Somebody who takes part in a project.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct Member {
+    /// Who.
+    pub user_id: UserId,
+    /// Their name.
+    #[schema(example = "ada")]
+    pub username: String,
+    /// What they may do.
+    pub role: Role,
+    /// Whether they can't log in at present.
+    pub is_disabled: bool,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime, example = "2026-11-20T12:00:00Z")]
+    pub created_at: Timestamp,
+}
+
+/// Why nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// There is no such project.
+    #[error("there is no such project")]
+    NoProject,
+    /// Nobody has the name.
+    #[error("nobody has that name")]
+    NoUser,
+    /// They aren't a member.
+    #[error("they aren't a member")]
+    NoMember,
+    /// They are a member already.
+    #[error("they are a member already")]
+    Already,
+    /// A role that the caller doesn't hold.
+    #[error("a role that the caller doesn't hold")]
+    NotHeld,
+    /// The project would have no owner.
+    #[error("the last owner")]
+    LastOwner,
+    /// A personal project is its person's alone, and the system's is nobody's.
+    #[error("the project has no members of its own")]
+    NotATeam,
+    /// The `Idempotency-Key` was used for another request.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] DbError),
+}
+
+/// Who changes members of which project.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Who.
+    pub caller: &'a Caller,
+    /// For the audit trail.
+    pub by: &'a By,
+    /// Where.
+    pub project: ProjectId,
+}
+
+/// A page of a project's members, newest first.
+///
+/// # Errors
+/// The storage.
+pub async fn list(
+    ctx: &Ctx,
+    project: ProjectId,
+    after: Option<Cursor<UserId>>,
+    limit: Limit,
+) -> Result<Page<Member>, DbError> {
+    let after = after.unwrap_or(Cursor { at: Timestamp::FAR, id: UserId::from_bits(u128::MAX) });
+    let rows = store::list(ctx.db.reader().await?.conn(), project, &after, limit).await?;
+    Ok(Page::cut(rows, limit, |member| Cursor { at: member.created_at, id: member.user_id }))
+}
+
+/// Adds a person.
+///
+/// # Errors
+/// See [`MemberError`].
+pub async fn add(
+    ctx: &Ctx,
+    target: Target<'_>,
+    username: &Username,
+    role: Role,
+    request: Option<idempotency::Request<'_>>,
+) -> Result<Created, MemberError> {
+    let mut tx = ctx.db.begin().await?;
+    let now = ctx.now();
+    hold(&mut tx, target.project).await?;
+    let request = request.as_ref();
+    if let Some(created) = idempotency::before(&mut tx, request, username.as_str(), now).await? {
+        return Ok(created);
+    }
+    if !target.caller.grants_on(tx.conn(), target.project).await?.allow_role(role) {
+        return Err(MemberError::NotHeld);
+    }
+    let user = users::store::credentials(tx.conn(), username).await?.ok_or(MemberError::NoUser)?;
+    store::add(&mut tx, target.project, user.id, role, now)
+        .await
+        .map_err(|error| if error.is_unique() { MemberError::Already } else { error.into() })?;
+    let member = Member {
+        user_id: user.id,
+        username: user.username,
+        role,
+        is_disabled: user.disabled_at.is_some(),
+        created_at: now,
+    };
+    note(&mut tx, ctx, target, "member.add", &member, now, json!({ "after": member })).await?;
+    let created = Created::new(format!("/v1/projects/{}/members/{}", target.project, user.id), &member);
+    idempotency::keep(&mut tx, request, &created).await?;
+    commit(tx, ctx, user.id).await?;
+    Ok(created)
+}
+
+/// Gives a member another role. Nobody gives a role that they don't hold, nor takes one away that they don't hold.
+///
+/// # Errors
+/// See [`MemberError`].
+pub async fn set_role(ctx: &Ctx, target: Target<'_>, user: UserId, role: Role) -> Result<Member, MemberError> {
+    let mut tx = ctx.db.begin().await?;
+    hold(&mut tx, target.project).await?;
+    let before = store::find(tx.conn(), target.project, user).await?.ok_or(MemberError::NoMember)?;
+    let grants = target.caller.grants_on(tx.conn(), target.project).await?;
+    if !grants.allow_role(role) || !grants.allow_role(before.role) {
+        return Err(MemberError::NotHeld);
+    }
+    if before.role == role {
+        return Ok(before);
+    }
+    if before.role == Role::Owner {
+        keep_an_owner(&mut tx, target.project).await?;
+    }
+    let now = ctx.now();
+    store::set_role(&mut tx, target.project, user, role).await?;
+    let member = Member { role, ..before.clone() };
+    let difference = json!({ "before": { "role": before.role }, "after": { "role": role } });
+    note(&mut tx, ctx, target, "member.update", &member, now, difference).await?;
+    commit(tx, ctx, user).await?;
+    Ok(member)
+}
+
+/// Takes a member out, or lets one leave; what becomes of the keys that they answer for is the project's choice.
+///
+/// # Errors
+/// See [`MemberError`].
+pub async fn remove(ctx: &Ctx, target: Target<'_>, user: UserId) -> Result<(), MemberError> {
+    let mut tx = ctx.db.begin().await?;
+    hold(&mut tx, target.project).await?;
+    let member = store::find(tx.conn(), target.project, user).await?.ok_or(MemberError::NoMember)?;
+    let is_own = matches!(target.caller, Caller::Person(person) if person.user == user);
+    if !is_own && !target.caller.grants_on(tx.conn(), target.project).await?.allow_role(member.role) {
+        return Err(MemberError::NotHeld);
+    }
+    if member.role == Role::Owner {
+        keep_an_owner(&mut tx, target.project).await?;
+    }
+    let now = ctx.now();
+    store::remove(&mut tx, target.project, user).await?;
+    note(&mut tx, ctx, target, "member.remove", &member, now, json!({ "before": member })).await?;
+    keys::departure::settle(&mut tx, ctx, target.by, target.project, user, now).await?;
+    let marking = Marking::new(ctx, Change::Project(target.project));
+    commit(tx, ctx, user).await?;
+    drop(marking);
+    Ok(())
+}
+
+/// Holds the project's row, and makes sure that members are for it to have.
+async fn hold(tx: &mut Tx, project: ProjectId) -> Result<(), MemberError> {
+    let project = projects::store::lock(tx, project).await?.ok_or(MemberError::NoProject)?;
+    if project.kind == projects::Kind::Team { Ok(()) } else { Err(MemberError::NotATeam) }
+}
+
+/// Whether another owner stays when one goes.
+async fn keep_an_owner(tx: &mut Tx, project: ProjectId) -> Result<(), MemberError> {
+    if store::count_owners(tx.conn(), project).await? > 1 { Ok(()) } else { Err(MemberError::LastOwner) }
+}
+
+async fn commit(mut tx: Tx, ctx: &Ctx, user: UserId) -> Result<(), DbError> {
+    changes::append(&mut tx, ctx, Change::Session(user), ctx.now()).await?;
+    let marking = Marking::new(ctx, Change::Session(user));
+    tx.commit().await?;
+    drop(marking);
+    Ok(())
+}
+
+async fn note(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    target: Target<'_>,
+    action: &'static str,
+    member: &Member,
+    now: Timestamp,
+    changes: Value,
+) -> Result<(), DbError> {
+    let entry = Entry {
+        by: target.by,
+        at: now,
+        action,
+        resource_type: "member",
+        resource_id: Some(member.user_id.to_string()),
+        project: Some(target.project),
+        outcome: Outcome::Success,
+        changes: Some(changes),
+    };
+    audit::append(tx, ctx, entry).await?;
+    let data = json!({ "project_id": target.project, "action": action, "member": member });
+    let event = Event {
+        at: now,
+        project: target.project,
+        kind: "member.changed",
+        resource_id: member.user_id.to_string(),
+        data,
+    };
+    events::append(tx, ctx, event).await
+}
