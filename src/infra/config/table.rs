@@ -199,7 +199,7 @@ pub const SETTINGS: &[Setting] = &[
         "When a new key ends that says nothing of it, such as 90d; 0 is never",
     ),
     setting("max_key_expiry", "KEYWARD_MAX_KEY_EXPIRY", "0", "The longest that a key may last, such as 365d; 0 is off"),
-    setting("projects_per_user", "KEYWARD_PROJECTS_PER_USER", "20", "Projects that one person may make; 0 is off"),
+    setting("projects_per_user", "KEYWARD_PROJECTS_PER_USER", "100", "Projects that one person may make; 0 is off"),
     setting(
         "project_grace",
         "KEYWARD_PROJECT_GRACE",

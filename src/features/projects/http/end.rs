@@ -18,8 +18,8 @@ use crate::web::problem::Problem;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DeleteQuery {
-    /// The project's id once more.
-    #[param(value_type = ProjectId, required = true)]
+    /// The project's id once more. It may be left out: a deletion can be taken back.
+    #[param(value_type = Option<ProjectId>)]
     confirm: Option<String>,
 }
 
@@ -58,11 +58,10 @@ pub(super) async fn delete(
     Query(query): Query<DeleteQuery>,
 ) -> Result<StatusCode, Problem> {
     match query.confirm {
-        None => Err(Problem::bad_request("confirmation_required", "Add ?confirm=<the project's id>.")),
         Some(confirm) if confirm != project.to_string() => {
             Err(Problem::new(StatusCode::CONFLICT, "confirmation_mismatch", "confirm isn't the id of this project."))
         }
-        Some(_) => {
+        _ => {
             end::delete(&ctx, &by, project).await?;
             Ok(StatusCode::NO_CONTENT)
         }
