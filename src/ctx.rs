@@ -11,6 +11,7 @@ use crate::gate::{self, Bounds, Gate, Limit, Moment, ServerDefaults};
 use crate::infra::address_limit::AddressLimit;
 use crate::infra::config::Config;
 use crate::infra::db::Db;
+use crate::infra::origins::Origins;
 use crate::infra::passwords::Passwords;
 use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::metrics::Metrics;
@@ -37,6 +38,8 @@ pub struct Capabilities {
     pub gate: Gate,
     /// Names this process among those that share a storage.
     pub origin: String,
+    /// Which pages may call from a browser.
+    pub origins: Origins,
     /// Limits by client address.
     pub limits: AddressLimits,
     started: Duration,
@@ -80,6 +83,7 @@ impl Ctx {
                 all: limit(config.auth.ip_rate_per_minute),
             },
             gate: new_gate(&config),
+            origins: Origins::new(config.server.cors_origins.clone()),
             origin: ulid::Ulid::from_parts(clock.now().as_millis(), random(&*rng)).to_string(),
             started: clock.monotonic(),
             steady_origin: u64::try_from(clock.now().as_micros())

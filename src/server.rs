@@ -18,7 +18,6 @@ use axum::{BoxError, Router};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
-use tower::util::option_layer;
 use tracing::Instrument as _;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -187,7 +186,7 @@ fn router(ctx: &Ctx, slots: &Arc<Semaphore>) -> Router {
         // read the refusal.
         .layer(from_fn_with_state((ctx.clone(), Arc::clone(slots)), layers::admission))
         // Answers preflights, which carry no credentials and must not be counted or refused.
-        .layer(option_layer(layers::cors(&ctx.config.server.cors_origins)))
+        .layer(from_fn_with_state(ctx.clone(), layers::cors))
         // Tells the layer around all this which route it was.
         .layer(from_fn(layers::note_route))
         .with_state(ctx.clone())

@@ -38,6 +38,7 @@ impl Workers {
         let position = follow::Position::default();
         follow::start(ctx, &position).await?;
         leases::read_in(ctx).await?;
+        projects::origins::read_in(ctx).await?;
         Ok(Self::spawn(ctx, position))
     }
 

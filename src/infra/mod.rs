@@ -6,6 +6,7 @@ pub mod address_limit;
 pub mod config;
 pub mod db;
 pub mod deadline;
+pub mod origins;
 pub mod passwords;
 pub mod reconcile;
 pub mod telemetry;

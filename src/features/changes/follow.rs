@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::ctx::Ctx;
-use crate::features::{keys, limits};
+use crate::features::{keys, limits, projects};
 use crate::infra::db::DbError;
 
 use super::{Change, store};
@@ -109,6 +109,7 @@ async fn apply(ctx: &Ctx, change: Change, own: bool) -> Result<(), DbError> {
         Change::Project(project) => {
             ctx.gate.project_changed(project);
             limits::status::adopt_all(ctx, project).await?;
+            projects::origins::read_in(ctx).await?;
         }
         // Done when it was made; what was counted since then must stay.
         Change::Limits(_) if own => {}

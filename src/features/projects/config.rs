@@ -12,7 +12,7 @@ use crate::gate::Settings;
 use crate::infra::db::DbError;
 
 use super::policy::Policy;
-use super::store;
+use super::{origins, store};
 
 /// Changes it; `None` if there is no such project. It holds from the next request on.
 ///
@@ -61,6 +61,12 @@ pub async fn change(
     let marking = Marking::new(ctx, Change::Project(project));
     tx.commit().await?;
     drop(marking);
+    if policy.cors_origins != policy_before.cors_origins
+        && let Err(error) = origins::read_in(ctx).await
+    {
+        // The change is made; the feed of changes tries again.
+        tracing::warn!(cause = %error, "pages will be let in a moment later");
+    }
     if settings.limits != settings_before.limits
         && let Err(error) = limits::status::adopt_all(ctx, project).await
     {

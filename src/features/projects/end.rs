@@ -11,7 +11,7 @@ use crate::features::changes::{self, Change, Marking};
 use crate::features::keys;
 use crate::infra::db::{DbError, Tx};
 
-use super::{Kind, Project, ProjectError, ProjectView, note, store};
+use super::{Kind, Project, ProjectError, ProjectView, note, origins, store};
 
 /// Keys that are removed in one transaction.
 const PURGED_AT_ONCE: i64 = 2_000;
@@ -116,6 +116,10 @@ async fn change(
     let markings = (Marking::new(ctx, keys), Marking::new(ctx, people));
     tx.commit().await?;
     drop(markings);
+    if let Err(error) = origins::read_in(ctx).await {
+        // The change is made; the feed of changes tries again.
+        tracing::warn!(cause = %error, "pages will be let in or shut out a moment later");
+    }
     Ok(ProjectView::of(ctx, project))
 }
 

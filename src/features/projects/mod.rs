@@ -5,6 +5,7 @@ pub mod config;
 pub mod end;
 pub mod http;
 pub mod manage;
+pub mod origins;
 pub mod policy;
 pub mod prefix;
 pub mod store;

@@ -39,7 +39,7 @@ pub struct Policy {
     /// The most of them that one person answers for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_keys_per_person: Option<u32>,
-    /// Pages that may call the service with the project's keys.
+    /// Pages that may call the service from a browser.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors_origins: Option<Vec<String>>,
     /// How long a webhook may take to answer.

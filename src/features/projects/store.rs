@@ -56,6 +56,13 @@ sql! {
     );
     SETTINGS = Sql::same("SELECT settings, policy FROM projects WHERE id = $1");
     SAVE_SETTINGS = Sql::same("UPDATE projects SET settings = $2, policy = $3, updated_at = $4 WHERE id = $1");
+    /// Projects that name pages, and whose keys work.
+    WITH_ORIGINS = Sql::pick(
+        "SELECT policy FROM projects
+         WHERE jsonb_exists(policy, 'cors_origins') AND suspended_at IS NULL AND deleted_at IS NULL",
+        "SELECT policy FROM projects
+         WHERE policy ->> 'cors_origins' IS NOT NULL AND suspended_at IS NULL AND deleted_at IS NULL",
+    );
     PREFIX = Sql::same("SELECT key_prefix FROM projects WHERE id = $1");
     /// Prefixes that share their first part.
     RELATED = Sql::same(
@@ -233,6 +240,12 @@ pub async fn settings(conn: Conn<'_>, project: ProjectId) -> Result<Option<(Sett
     Ok(row.map(|(settings, policy)| {
         (settings.map(|settings| settings.0).unwrap_or_default(), policy.map(|policy| policy.0).unwrap_or_default())
     }))
+}
+
+/// What projects decide that name pages for browsers.
+pub(super) async fn policies_with_origins(conn: Conn<'_>) -> Result<Vec<Policy>, DbError> {
+    let rows: Vec<Json<Policy>> = on!(conn, WITH_ORIGINS, |c, sql| sqlx::query_scalar(sql).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|policy| policy.0).collect())
 }
 
 /// Writes what a project sets.

@@ -1,17 +1,32 @@
-//! Cross-origin requests: refused by browsers unless the operator names the origins.
+//! Cross-origin requests: refused by browsers unless the operator or a project names the origins.
 
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower::{Layer as _, ServiceExt as _};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// A layer for these origins; none at all, not even a `Vary`, if there are none. Cookies are never used, so credentials aren't
-/// allowed: a page sends its token itself.
-#[must_use]
-pub fn cors(origins: &[String]) -> Option<CorsLayer> {
-    if origins.is_empty() {
-        return None;
+use crate::ctx::Ctx;
+
+/// Answers preflights, and tells pages of known origins that they may read. Where nobody has named any, and to the pages of
+/// others, nothing is said at all, not even a `Vary`. Cookies are never used, so credentials aren't allowed: a page sends its
+/// token itself.
+pub async fn cors(State(ctx): State<Ctx>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN);
+    let concerns = ctx.origins.is_on() || origin.is_some_and(|origin| ctx.origins.allow(origin.as_bytes()));
+    if !concerns {
+        return next.run(request).await;
     }
+    match layer(&ctx).layer(next).oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn layer(ctx: &Ctx) -> CorsLayer {
     let exposed = [
         "location",
         "retry-after",
@@ -22,8 +37,9 @@ pub fn cors(origins: &[String]) -> Option<CorsLayer> {
         "x-ratelimit-remaining",
         "x-ratelimit-reset",
     ];
-    let layer = CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())))
+    let ctx = ctx.clone();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| ctx.origins.allow(origin.as_bytes())))
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
@@ -34,6 +50,5 @@ pub fn cors(origins: &[String]) -> Option<CorsLayer> {
             HeaderName::from_static("traceparent"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static))
-        .max_age(Duration::from_mins(10));
-    Some(layer)
+        .max_age(Duration::from_mins(10))
 }

@@ -41,6 +41,30 @@ both_engines! {
         }
     }
 
+    async fn a_project_lets_pages_in(engine: Engine) {
+        let app = App::start(engine).await;
+        let ada = app.person("ada").await;
+        let config = format!("/v1/projects/{}/config", ada.project);
+        let name = |origins| app.patch(&config).token(&ada.token).json(&json!({"cors_origins": origins}));
+        for bad in [json!(["shop.example"]), json!(["*"]), json!(["https://shop.example/"]), json!(vec![GOOD; 101])] {
+            name(bad).send().await.problem(400, "invalid_request");
+        }
+        name(json!([GOOD])).send().await.expect(200);
+        let answer = preflight(&app, "/v1/keys/verify", GOOD, "POST", "content-type,x-api-key").await;
+        assert_eq!(answer.header("access-control-allow-origin"), GOOD);
+        assert_eq!(app.get("/key/8").header("origin", GOOD).send().await.header("access-control-allow-origin"), GOOD);
+        says_nothing(&app.get("/key/8").header("origin", "https://evil.example").send().await);
+        says_nothing(&preflight(&app, "/login", "https://evil.example", "POST", "content-type").await);
+        // A suspended project lets nobody in, nor does one that has thought better of it.
+        let suspend = |how: &str| app.post(&format!("/v1/projects/{}/{how}", ada.project)).token(&ada.token);
+        suspend("suspend").send().await.expect(200);
+        says_nothing(&app.get("/key/8").header("origin", GOOD).send().await);
+        suspend("resume").send().await.expect(200);
+        assert_eq!(app.get("/key/8").header("origin", GOOD).send().await.header("access-control-allow-origin"), GOOD);
+        name(json!(null)).send().await.expect(200);
+        says_nothing(&app.get("/key/8").header("origin", GOOD).send().await);
+    }
+
     async fn a_named_origin_may_ask_and_call(engine: Engine) {
         let app = App::start_with(engine, &[ON]).await;
         for origin in [GOOD, "http://localhost:3000"] {

@@ -58,7 +58,7 @@ pub(super) struct ProjectConfig {
     max_keys: Option<u32>,
     /// The most of them that one person answers for.
     max_keys_per_person: Option<u32>,
-    /// Pages that may call the service with the project's keys.
+    /// Pages that may call the service from a browser.
     cors_origins: Option<Vec<String>>,
     /// How long a webhook may take to answer.
     webhook_timeout_seconds: Option<u32>,
@@ -144,7 +144,7 @@ pub(super) struct PatchConfig {
     #[serde(default, deserialize_with = "merge::whole::<_, 1, 1_000_000_000>")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000_000)]
     max_keys_per_person: Option<Option<u32>>,
-    /// Pages that may call the service with the project's keys, such as `https://shop.example`.
+    /// Pages that may call the service from a browser, such as `https://shop.example`.
     #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["https://shop.example"]))]
     cors_origins: Option<Option<Vec<String>>>,
