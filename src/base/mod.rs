@@ -10,4 +10,5 @@ pub mod object;
 pub mod page;
 pub mod rng;
 pub mod scope;
+pub mod scope_query;
 pub mod secret;

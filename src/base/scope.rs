@@ -48,10 +48,13 @@ pub fn covers(held: &str, wanted: &str) -> bool {
     }
 }
 
-fn is_scope(text: &str) -> bool {
+impl FromStr for Scope {
+    type Err = NotAScope;
+
+    fn from_str(text: &str) -> Result<Self, NotAScope> {
         // A wildcard is only ever the whole last part.
         let stem = text.strip_suffix(":*").unwrap_or(text);
-        let parts = 1 + stem.bytes().filter(|b| *b == b':').count() + usize::from(stem.len() < text.len());
+        let parts = stem.split(':').count() + usize::from(stem.len() < text.len());
         let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
         let mut before = b':';
         let no_part_is_empty = stem.bytes().all(|b| {
@@ -59,26 +62,12 @@ fn is_scope(text: &str) -> bool {
             before = b;
             fine
         });
-        text.len() <= MAX_LENGTH
+        let valid = text.len() <= MAX_LENGTH
             && (2..=8).contains(&parts)
             && !stem.is_empty()
             && no_part_is_empty
-            && before != b':'
-}
-
-impl TryFrom<String> for Scope {
-    type Error = NotAScope;
-
-    fn try_from(text: String) -> Result<Self, NotAScope> {
-        if is_scope(&text) { Ok(Self(text)) } else { Err(NotAScope) }
-    }
-}
-
-impl FromStr for Scope {
-    type Err = NotAScope;
-
-    fn from_str(text: &str) -> Result<Self, NotAScope> {
-        text.to_owned().try_into()
+            && before != b':';
+        if valid { Ok(Self(text.to_owned())) } else { Err(NotAScope) }
     }
 }
 
@@ -96,7 +85,22 @@ impl Serialize for Scope {
 
 impl<'de> Deserialize<'de> for Scope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
+        // Not by way of a `String`: a scope is one allocation, wherever its text stood.
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Scope;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a scope")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Scope, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Visitor)
     }
 }
 
