@@ -54,7 +54,7 @@ impl FromStr for Scope {
     fn from_str(text: &str) -> Result<Self, NotAScope> {
         // A wildcard is only ever the whole last part.
         let stem = text.strip_suffix(":*").unwrap_or(text);
-        let parts = stem.split(':').count() + usize::from(stem.len() < text.len());
+        let parts = 1 + stem.bytes().filter(|b| *b == b':').count() + usize::from(stem.len() < text.len());
         let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
         let mut before = b':';
         let no_part_is_empty = stem.bytes().all(|b| {
@@ -157,6 +157,15 @@ impl Scopes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl IntoIterator for Scopes {
+    type Item = Scope;
+    type IntoIter = std::vec::IntoIter<Scope>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

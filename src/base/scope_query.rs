@@ -82,10 +82,10 @@ impl Default for ScopeQuery {
     }
 }
 
-impl From<&Scopes> for ScopeQuery {
+impl From<Scopes> for ScopeQuery {
     /// All of them.
-    fn from(scopes: &Scopes) -> Self {
-        Self(Query::List(scopes.iter().cloned().collect()))
+    fn from(scopes: Scopes) -> Self {
+        Self(Query::List(scopes.into_iter().collect()))
     }
 }
 

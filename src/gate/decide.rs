@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::base::clock::Timestamp;
-use crate::base::scope::Scopes;
+use crate::base::scope_query::ScopeQuery;
 
 use super::code::Code;
 use super::entry::{Entry, Rules};
@@ -36,8 +36,8 @@ pub struct Client<'a> {
 /// What is asked of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// The scopes that are all needed.
-    pub scopes: &'a Scopes,
+    /// The scopes that are needed.
+    pub scopes: &'a ScopeQuery,
     /// How much of each window it takes, 1 to 1,000,000.
     pub cost: u32,
     /// Who asks.
@@ -94,7 +94,7 @@ pub fn refusal(entry: &Entry, question: &Question<'_>, now: i64) -> Option<Code>
         Some(Code::IpNotAllowed)
     } else if !at_this_time(&entry.rules, now) {
         Some(Code::OutsideSchedule)
-    } else if !for_this(&entry.rules, &question.client) || !question.scopes.iter().all(|s| entry.covers(s.as_str())) {
+    } else if !for_this(&entry.rules, &question.client) || !question.scopes.holds(|scope| entry.covers(scope)) {
         Some(Code::InsufficientScope)
     } else {
         None
@@ -171,7 +171,7 @@ pub fn trace(entry: &Entry, question: &Question<'_>, now: Moment) -> Vec<Checked
     let judged = |passes: bool| if passes { Outcome::Passed } else { Outcome::Failed };
     let set = |is_set: bool, passes: bool| if is_set { judged(passes) } else { Outcome::Off };
     let needs = !question.scopes.is_empty() || rules.methods.is_some() || rules.paths.is_some();
-    let holds = for_this(rules, &question.client) && question.scopes.iter().all(|s| entry.covers(s.as_str()));
+    let holds = for_this(rules, &question.client) && question.scopes.holds(|scope| entry.covers(scope));
     let standings = entry.state.ask(rules, question.cost, now.steady);
     let free = rules.concurrency == 0 || entry.state.in_use(now.wall) < rules.concurrency;
     let windows = |quota: bool| {

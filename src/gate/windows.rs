@@ -148,7 +148,10 @@ impl Windows {
             cost <= limit.limit.saturating_sub(used)
         });
         if !(admitted && spend && cost > 0) {
-            return (admitted, Standings::of(self.with(limits).map(|(limit, window)| window.standing(limit, cost, at, now))));
+            return (
+                admitted,
+                Standings::of(self.with(limits).map(|(limit, window)| window.standing(limit, cost, at, now))),
+            );
         }
         self.latest = at;
         self.fit(limits.len());

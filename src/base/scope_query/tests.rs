@@ -27,7 +27,7 @@ fn lists_need_all() {
     assert!(query(&json!([])).is_empty() && ScopeQuery::default().is_empty());
     assert!(!query(&both).is_empty() && !query(&json!({"all": []})).is_empty());
     let scopes: Scopes = serde_json::from_value(both.clone()).unwrap();
-    assert_eq!(ScopeQuery::from(&scopes), query(&both));
+    assert_eq!(ScopeQuery::from(scopes.clone()), query(&both));
 }
 
 #[test]

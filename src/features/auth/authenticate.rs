@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::ctx::{Arrival, Ctx};
 use crate::features::keys::{self, format::PresentedKey};
-use crate::features::scopes::Scopes;
+use crate::features::scopes::ScopeQuery;
 use crate::features::{members, sessions};
 use crate::gate::people::LoggedIn;
 use crate::gate::{self, Client, Code, Entry, Found, Moment, Question};
@@ -36,7 +36,7 @@ pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>, arrival:
         Credential::Bearer(key) | Credential::ApiKey(key) => {
             let now = ctx.moment_at(arrival);
             let entry = machine(ctx, key, now).await?;
-            permitted(ctx, &entry, client, &Scopes::default(), now)?;
+            permitted(ctx, &entry, client, &ScopeQuery::default(), now)?;
             if entry.state.called(entry.secret, now.wall) {
                 ctx.gate.write_later(&entry.state);
             }
@@ -143,7 +143,7 @@ pub(super) fn permitted(
     ctx: &Ctx,
     entry: &Arc<Entry>,
     client: Client<'_>,
-    scopes: &Scopes,
+    scopes: &ScopeQuery,
     now: Moment,
 ) -> Result<(), Problem> {
     let question = Question { scopes, cost: 1, client };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ctx::Ctx;
 use crate::features::auth::Reach;
-use crate::features::scopes::Scopes;
+use crate::features::scopes::ScopeQuery;
 use crate::gate::{self, Checked, Client, Code, Entry, Found, Moment, Rules, Standings};
 use crate::infra::db::DbError;
 
@@ -16,8 +16,8 @@ use super::secrets;
 pub struct Question<'a> {
     /// The key as somebody showed it.
     pub key: &'a str,
-    /// The scopes that are all needed.
-    pub scopes: &'a Scopes,
+    /// The scopes that are needed.
+    pub scopes: &'a ScopeQuery,
     /// How much of each window it takes, 1 to 1,000,000.
     pub cost: u32,
     /// Who showed it, and for what.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use keyward::features::keys::format::PresentedKey;
 use keyward::features::keys::secrets;
 use keyward::features::limits::status;
-use keyward::features::scopes::Scopes;
+use keyward::features::scopes::ScopeQuery;
 use keyward::gate::{self, Client, Code, Digest, Found, Question};
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ both_engines! {
         for expected in ["VALID", "VALID", "RATE_LIMITED"] {
             assert_eq!(code(&app, &ada, &key, json!({})).await, expected);
         }
-        let question = Question { scopes: &Scopes::default(), cost: 1, client: Client::default() };
+        let question = Question { scopes: &ScopeQuery::default(), cost: 1, client: Client::default() };
         // By the later limits, which are known by now.
         assert_eq!(gate::decide(&late, &question, ctx.moment(), true).code, Code::RateLimited);
         assert_eq!(code(&app, &ada, &key, json!({})).await, "RATE_LIMITED");

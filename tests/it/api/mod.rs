@@ -25,6 +25,7 @@ mod random;
 mod rate_headers;
 mod restart;
 mod restrictions;
+mod scope_queries;
 mod sessions;
 mod support;
 mod tenants;

@@ -11,7 +11,7 @@ use tower::{Layer, Service};
 
 use crate::ctx::Ctx;
 use crate::features::auth::authenticate;
-use crate::features::scopes::Scopes;
+use crate::features::scopes::ScopeQuery;
 use crate::gate::Client;
 use crate::web::problem::Problem;
 use crate::web::request::{CallerId, RequestContext, client_address};
@@ -23,7 +23,7 @@ use super::{ApiKey, refuse};
 #[derive(Clone, Debug)]
 pub struct Authenticate {
     ctx: Ctx,
-    scopes: Arc<Scopes>,
+    scopes: Arc<ScopeQuery>,
     required: bool,
 }
 
@@ -40,10 +40,10 @@ impl Authenticate {
         Self { ctx, scopes: Arc::default(), required: false }
     }
 
-    /// Scopes that a key must all hold.
+    /// Scopes that a key must hold: a list, which is needed whole, or a query.
     #[must_use]
-    pub fn with_scopes(self, scopes: Scopes) -> Self {
-        Self { scopes: Arc::new(scopes), ..self }
+    pub fn with_scopes(self, scopes: impl Into<ScopeQuery>) -> Self {
+        Self { scopes: Arc::new(scopes.into()), ..self }
     }
 
     async fn judge(&self, request: &mut Request) -> Result<(), Problem> {

@@ -12,12 +12,11 @@ use serde_json::json;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 
 use crate::base::id::{KeyId, ProjectId};
-use crate::base::invalid::Invalid;
 use crate::ctx::Ctx;
 use crate::features::auth::permission::{KeysVerify, Permission as _};
 use crate::features::auth::{Reach, authenticate, forbidden};
 use crate::features::keys::verify::{self, Answer, Question};
-use crate::features::scopes::{MAX_SCOPES, Scopes};
+use crate::features::scopes::{ScopeQuery, Scopes};
 use crate::gate::{self, Checked, Code, Moment};
 use crate::web::extract::{json, object};
 use crate::web::problem::Problem;
@@ -34,10 +33,10 @@ pub(super) struct VerifyRequest<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, example = "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg")]
     key: Cow<'a, str>,
-    /// Scopes that are all needed.
+    /// Scopes that are all needed, or a query of them.
     #[serde(default)]
-    #[schema(example = json!(["orders:read"]))]
-    scopes: Option<Scopes>,
+    #[schema(value_type = Option<ScopeQuery>, example = json!(["orders:read"]))]
+    scopes: Option<ScopeQuery>,
     /// How much of each of the key's limits this takes.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000, default = 1)]
@@ -50,16 +49,6 @@ pub(super) struct VerifyRequest<'a> {
     #[serde(default)]
     #[schema(default = false)]
     dry_run: Option<bool>,
-}
-
-impl VerifyRequest<'_> {
-    /// What its form alone doesn't say.
-    pub(super) fn check(&self) -> Result<(), Invalid> {
-        if self.scopes.as_ref().is_some_and(|scopes| scopes.len() > MAX_SCOPES) {
-            return Err(Invalid::field("scopes", "too_many", "must be at most 256 scopes"));
-        }
-        Ok(())
-    }
 }
 
 /// Who showed the key, and for what. What isn't named satisfies no restriction of the key.
@@ -213,7 +202,6 @@ where
         let reach = reach(ctx, origin, head).await?;
         let body = json::body(&head.headers, body).await?;
         let asked: VerifyRequest<'_> = json::parse(&body)?;
-        asked.check()?;
         let answer = ask(ctx, &reach, &asked, ctx.moment_after(origin.arrival)).await?;
         Ok::<_, Problem>(render::response(&answer, &origin.id))
     };
@@ -232,7 +220,7 @@ pub(super) async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> 
 
 /// Answers one question.
 pub(super) async fn ask(ctx: &Ctx, reach: &Reach, asked: &VerifyRequest<'_>, now: Moment) -> Result<Answer, Problem> {
-    let none = Scopes::default();
+    let none = ScopeQuery::default();
     let scopes = asked.scopes.as_ref().unwrap_or(&none);
     let client = asked.client.as_ref().map_or_else(gate::Client::default, |client| gate::Client {
         ip: client.ip,

@@ -63,14 +63,6 @@ pub(super) async fn verify_batch(
     if questions.len() > MAX_QUESTIONS {
         return Err(Invalid::field("questions", "too_many", "must be at most 100 questions").into());
     }
-    for (i, Object(question)) in questions.iter().enumerate() {
-        question.check().map_err(|mut invalid| {
-            for error in &mut invalid.0 {
-                error.field = format!("questions[{i}].{}", error.field).into();
-            }
-            Problem::from(invalid)
-        })?;
-    }
     let mut text = Vec::with_capacity(512 * questions.len());
     text.extend_from_slice(b"{\"answers\":[");
     for (i, Object(question)) in questions.iter().enumerate() {
