@@ -7,6 +7,7 @@ mod auth;
 mod database;
 mod keys;
 mod log;
+mod outbound;
 mod server;
 mod source;
 mod table;
@@ -15,6 +16,7 @@ pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
 pub use log::{LogConfig, LogFormat};
+pub use outbound::OutboundConfig;
 pub use server::ServerConfig;
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
@@ -32,6 +34,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Requests that the service makes itself.
+    pub outbound: OutboundConfig,
 }
 
 impl Config {
@@ -46,6 +50,7 @@ impl Config {
             auth: AuthConfig::parse(loaded)?,
             keys: KeysConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
+            outbound: OutboundConfig::parse(loaded)?,
         })
     }
 }
