@@ -11,6 +11,7 @@ use crate::gate::{self, Bounds, Gate, Limit, Moment, ServerDefaults};
 use crate::infra::address_limit::AddressLimit;
 use crate::infra::config::Config;
 use crate::infra::db::Db;
+use crate::infra::net::Outbound;
 use crate::infra::origins::Origins;
 use crate::infra::passwords::Passwords;
 use crate::infra::telemetry::access::AccessLog;
@@ -42,6 +43,8 @@ pub struct Capabilities {
     pub origins: Origins,
     /// Limits by client address.
     pub limits: AddressLimits,
+    /// Requests to URLs that people gave.
+    pub outbound: Outbound,
     started: Duration,
     /// The wall clock's microseconds at the monotonic clock's zero.
     steady_origin: u64,
@@ -82,6 +85,7 @@ impl Ctx {
                 password: limit(config.auth.auth_rate_per_minute),
                 all: limit(config.auth.ip_rate_per_minute),
             },
+            outbound: Outbound::new(config.outbound.allow.clone()),
             gate: new_gate(&config),
             origins: Origins::new(config.server.cors_origins.clone()),
             origin: ulid::Ulid::from_parts(clock.now().as_millis(), random(&*rng)).to_string(),

@@ -4,6 +4,7 @@
 //! other, while absolute figures belong to one machine in one moment. Needs Linux, two cores, `wrk` and `taskset`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its result is what it prints")]
+#![expect(clippy::disallowed_methods, reason = "it is the client of the server that it measures")]
 
 mod ceiling;
 mod load;

@@ -147,6 +147,11 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
     if config.server.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
         warn("every address is a trusted proxy: clients choose their own address (KEYWARD_TRUSTED_PROXIES)");
     }
+    if config.outbound.allow.iter().any(|network| network.prefix_len() == 0) {
+        warn(
+            "the service's own requests may reach every private network, its cloud's secrets among them (KEYWARD_OUTBOUND_ALLOW)",
+        );
+    }
     if public && config.server.metrics_address.ip().is_unspecified() {
         warn("metrics are served on every address (KEYWARD_METRICS_HOST)");
     }

@@ -1,4 +1,5 @@
-//! What the service stands on: configuration, storage, password hashing, counters in memory, logs and metrics.
+//! What the service stands on: configuration, storage, password hashing, counters in memory, requests of its own, logs and
+//! metrics.
 //!
 //! Imports `base` alone. Knows no HTTP route and no feature.
 
@@ -6,6 +7,7 @@ pub mod address_limit;
 pub mod config;
 pub mod db;
 pub mod deadline;
+pub mod net;
 pub mod origins;
 pub mod passwords;
 pub mod reconcile;

@@ -184,6 +184,19 @@ fn only_stores_speak_sql() {
 }
 
 #[test]
+fn only_the_guarded_client_calls_out() {
+    let mut wrong = Vec::new();
+    for (file, code) in sources() {
+        for client in ["hyper::client", "hyper_util::client", "tokio_rustls", "reqwest", "rustls_native_certs"] {
+            if !file.starts_with("infra/net/") && code.contains(client) {
+                wrong.push(format!("{file}: {client} has its home in infra/net"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn files_fit_in_the_head() {
     let long: Vec<_> = sources()
         .into_iter()

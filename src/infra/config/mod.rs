@@ -7,6 +7,7 @@ mod auth;
 mod database;
 mod keys;
 mod log;
+mod outbound;
 mod projects;
 mod server;
 mod source;
@@ -16,6 +17,7 @@ pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
 pub use log::{LogConfig, LogFormat};
+pub use outbound::OutboundConfig;
 pub use projects::ProjectsConfig;
 pub use server::{ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
@@ -36,6 +38,8 @@ pub struct Config {
     pub projects: ProjectsConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Requests that the service makes itself.
+    pub outbound: OutboundConfig,
 }
 
 impl Config {
@@ -51,6 +55,7 @@ impl Config {
             keys: KeysConfig::parse(loaded)?,
             projects: ProjectsConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
+            outbound: OutboundConfig::parse(loaded)?,
         })
     }
 }

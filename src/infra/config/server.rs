@@ -49,7 +49,7 @@ impl ServerConfig {
             drain_delay: loaded.duration("drain_delay")?,
             shutdown_grace: loaded.duration("shutdown_grace")?,
             cors_origins: origins(loaded)?,
-            trusted_proxies: networks(loaded)?,
+            trusted_proxies: networks(loaded, "trusted_proxies")?,
         })
     }
 }
@@ -83,14 +83,15 @@ pub fn is_origin(text: &str) -> bool {
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b)))
 }
 
-fn networks(loaded: &Loaded) -> Result<Vec<IpNet>, ConfigError> {
-    let texts: Vec<String> = loaded.list("trusted_proxies", "networks")?;
+/// Networks, or single addresses.
+pub(super) fn networks(loaded: &Loaded, key: &'static str) -> Result<Vec<IpNet>, ConfigError> {
+    let texts: Vec<String> = loaded.list(key, "networks")?;
     texts
         .iter()
         .map(|text| {
-            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
-                loaded.invalid("trusted_proxies", "expected networks such as 10.0.0.0/8, separated by commas")
-            })
+            text.parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                .map_err(|_| loaded.invalid(key, "expected networks such as 10.0.0.0/8, separated by commas"))
         })
         .collect()
 }

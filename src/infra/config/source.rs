@@ -308,6 +308,16 @@ mod tests {
     }
 
     #[test]
+    fn networks_that_requests_may_reach_are_read() {
+        let allowed = |text: &str| {
+            let loaded = Loaded::load(None, env(&[("KEYWARD_OUTBOUND_ALLOW", text)]), []).unwrap();
+            Config::parse(&loaded).unwrap().outbound.allow.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(allowed(""), [""; 0]);
+        assert_eq!(allowed("10.0.0.0/8, ::1 ,192.0.2.7,"), ["10.0.0.0/8", "::1/128", "192.0.2.7/32"]);
+    }
+
+    #[test]
     fn every_default_is_valid_and_bad_values_name_their_setting() {
         assert!(Config::parse(&Loaded::load(None, [], []).unwrap()).is_ok());
         for (name, value) in [
@@ -320,6 +330,7 @@ mod tests {
             ("KEYWARD_SESSION_TTL", "0"),
             ("KEYWARD_KEY_PREFIX", "SK"),
             ("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/99"),
+            ("KEYWARD_OUTBOUND_ALLOW", "10.0.0.0/8, db.internal"),
             ("KEYWARD_CORS_ORIGINS", "example.com"),
             ("KEYWARD_LOG_FORMAT", "xml"),
             ("KEYWARD_LOG", "keyward=loud"),

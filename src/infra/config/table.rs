@@ -238,12 +238,12 @@ pub const SETTINGS: &[Setting] = &[
         "pretty or json; pretty on a terminal and json elsewhere where not set",
     ),
     later(setting("otlp_endpoint", "KEYWARD_OTLP_ENDPOINT", "", "Collector that traces and logs are sent to")),
-    later(setting(
+    setting(
         "outbound_allow",
         "KEYWARD_OUTBOUND_ALLOW",
         "",
-        "Private networks that webhooks may reach, separated by commas",
-    )),
+        "Private networks that the service's own requests may reach, separated by commas",
+    ),
 ];
 
 #[cfg(test)]

@@ -140,6 +140,7 @@ async fn what_is_unsafe_in_production_is_warned_of() {
         (&[("KEYWARD_HOST", "0.0.0.0")], "KEYWARD_METRICS_HOST"),
         (&[("KEYWARD_AUTH_RATE_PER_MINUTE", "0")], "KEYWARD_AUTH_RATE_PER_MINUTE"),
         (&[("KEYWARD_TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0")], "KEYWARD_TRUSTED_PROXIES"),
+        (&[("KEYWARD_OUTBOUND_ALLOW", "10.0.0.0/8,::/0")], "KEYWARD_OUTBOUND_ALLOW"),
         (&[("KEYWARD_CORS_ORIGINS", "http://example.com")], "KEYWARD_CORS_ORIGINS"),
         (&[("KEYWARD_LOG", "trace")], "KEYWARD_LOG"),
         (&[("KEYWARD_ADMIN_USERNAME", "ada"), ("KEYWARD_ADMIN_PASSWORD", "hunter2hunter2")], "KEYWARD_ADMIN_PASSWORD"),

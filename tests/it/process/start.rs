@@ -80,9 +80,13 @@ fn a_taken_port_is_said_at_once() {
 #[tokio::test]
 async fn settings_without_effect_are_said() {
     let dir = tempfile::tempdir().unwrap();
-    let later =
-        [("REDIS_URL", "redis://:hunter2hunter2@127.0.0.1/"), ("KEYWARD_OTLP_ENDPOINT", "http://127.0.0.1:4317")];
-    let program = Program::start(dir.path(), &later).await;
+    let set = [
+        ("REDIS_URL", "redis://:hunter2hunter2@127.0.0.1/"),
+        ("KEYWARD_OTLP_ENDPOINT", "http://127.0.0.1:4317"),
+        // This one has an effect.
+        ("KEYWARD_OUTBOUND_ALLOW", "10.0.0.0/8"),
+    ];
+    let program = Program::start(dir.path(), &set).await;
     let warned: Vec<Value> =
         program.lines().iter().filter(|line| line["level"] == "WARN").map(|line| line["setting"].clone()).collect();
     assert_eq!(warned, ["redis_url", "otlp_endpoint"]);
