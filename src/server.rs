@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -119,26 +120,27 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        layers::edge(&self.ctx, peer, request, |client, request| async move {
-            if is_hot(&request) {
-                self.verify(&client, request).await
-            } else {
-                // In a box: it is large, and would be copied with every request that doesn't come here.
-                Box::pin(self.route(client, request)).await
-            }
-        })
-        .await
+        // Taken apart once, and lent from here on: what is handed on is copied at every step.
+        let (head, mut body) = request.into_parts();
+        let edge = layers::Edge::new(&self.ctx, peer, &head);
+        if is_hot(&head) {
+            edge.around(pin!(self.verify(&edge.client, &head, &mut body))).await
+        } else {
+            let request = Request::from_parts(head, body);
+            // In a box: it is large, and would take room in every request that doesn't come here.
+            edge.around(Box::pin(self.route(edge.client.clone(), request)).as_mut()).await
+        }
     }
 
     /// The hot route, answered in front of the router.
-    async fn verify<B>(&self, client: &RequestContext, request: Request<B>) -> Response
+    async fn verify<B>(&self, client: &RequestContext, head: &Parts, body: &mut B) -> Response
     where
         B: HttpBody<Data = Bytes> + Unpin,
     {
         // Set once a request.
         let _ = client.route.set(VERIFY_ROUTE.into());
-        match layers::admit(&self.ctx, &self.slots, client, &request) {
-            Ok(admitted) => admitted.tell(keys::http::verify::respond(&self.ctx, client, request).await),
+        match layers::admit(&self.ctx, &self.slots, client, &head.uri, &head.headers) {
+            Ok(admitted) => admitted.tell(keys::http::verify::respond(&self.ctx, client, head, body).await),
             Err(problem) => problem.into_response(),
         }
     }
@@ -160,10 +162,8 @@ impl Service {
 
 /// Whether a request is a verification that asks for nothing else. One that a browser sends (it names its origin) takes the
 /// way through the router, which knows of CORS.
-fn is_hot<B>(request: &Request<B>) -> bool {
-    request.method() == Method::POST
-        && request.uri().path() == VERIFY_ROUTE
-        && !request.headers().contains_key(header::ORIGIN)
+fn is_hot(head: &Parts) -> bool {
+    head.method == Method::POST && head.uri.path() == VERIFY_ROUTE && !head.headers.contains_key(header::ORIGIN)
 }
 
 /// All routes.

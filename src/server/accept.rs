@@ -35,6 +35,8 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_STREAMS: u32 = 64;
 /// How long a client may take no byte of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest answer in bytes whose parts are put together before they are written.
+const GATHERED: usize = 2048;
 /// How often a silent HTTP/2 peer is asked for a sign of life, and how long it may take.
 const PING: Duration = Duration::from_secs(20);
 
@@ -135,7 +137,6 @@ impl Acceptor {
         drop(stream.set_nodelay(true));
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let idle = self.ctx.config.server.header_timeout;
 
         let activity = Arc::new(Activity::default());
         let stream = Metered { inner: Box::pin(stream), activity: Arc::clone(&activity) };
@@ -143,15 +144,17 @@ impl Acceptor {
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let working = Working::begin(Arc::clone(&noted));
             let answering = Arc::clone(&answering);
-            async move {
+            // In a box: hyper moves it, and what is moved is copied.
+            Box::pin(async move {
                 let answer = answering.call(peer, request).await;
                 let sending = working.answered();
                 Ok::<_, Infallible>(answer.map(|body| Answer { body, _sending: sending }))
-            }
+            })
         });
 
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_HEAD_BYTES);
+        // How long a head may take is watched from outside (`activity`): hyper's own timer is set anew with every request.
+        builder.http1().header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -251,7 +254,19 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.inner.as_mut().poll_write_vectored(cx, bufs);
+        let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let written = if length <= GATHERED {
+            // Head and body of an ordinary answer: one buffer costs the system less than a list of them.
+            let mut all = [0; GATHERED];
+            let mut end = 0;
+            for buf in bufs {
+                all[end..end + buf.len()].copy_from_slice(buf);
+                end += buf.len();
+            }
+            self.inner.as_mut().poll_write(cx, &all[..end])
+        } else {
+            self.inner.as_mut().poll_write_vectored(cx, bufs)
+        };
         self.note(written)
     }
 

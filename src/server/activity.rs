@@ -1,8 +1,8 @@
 //! What connections do, and the end of those that do nothing.
 //!
-//! Hyper bounds the time for a head, but only once it knows the protocol, and not between the requests of HTTP/2; nor does it
-//! end a peer that takes none of its answers. One task looks at all connections in turn: a timer in each would be asked with
-//! every request.
+//! Hyper could bound the time for a head, but only once it knows the protocol, and not between the requests of HTTP/2; nor
+//! does it end a peer that takes none of its answers. One task looks at all connections in turn: a timer in each would be set
+//! anew with every request.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

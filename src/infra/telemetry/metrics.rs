@@ -1,6 +1,8 @@
 //! Metrics in Prometheus' conventions: a `keyward_` prefix, base units, labels of bounded variety (route templates and
 //! codes, never ids or names).
 
+use std::time::Duration;
+
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -156,10 +158,13 @@ impl Metrics {
         all.into_iter().try_for_each(|collector| self.registry.register(collector))
     }
 
-    /// The numbers of a method and a route template.
-    #[must_use]
-    pub fn route(&self, method: &'static str, route: &str) -> RouteMetrics {
-        if method == "POST" && route == VERIFY_ROUTE { self.verify.clone() } else { self.http.route(method, route) }
+    /// Counts a request that has begun and now ends, by method and route template.
+    pub fn ended(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        if method == "POST" && route == VERIFY_ROUTE {
+            self.verify.end(status, took);
+        } else {
+            self.http.route(method, route).end(status, took);
+        }
     }
 
     /// Everything in the text format, with the pool read just now.

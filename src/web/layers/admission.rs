@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -27,7 +27,7 @@ pub async fn admission(
     request: Request,
     next: Next,
 ) -> Response {
-    match admit(&ctx, &slots, &client, &request) {
+    match admit(&ctx, &slots, &client, request.uri(), request.headers()) {
         Ok(admitted) => admitted.tell(next.run(request).await),
         Err(problem) => problem.into_response(),
     }
@@ -56,27 +56,28 @@ impl Admitted<'_> {
 ///
 /// # Errors
 /// The problem to answer.
-pub fn admit<'a, B>(
+pub fn admit<'a>(
     ctx: &Ctx,
     slots: &'a Semaphore,
     client: &RequestContext,
-    request: &Request<B>,
+    target: &Uri,
+    headers: &HeaderMap,
 ) -> Result<Admitted<'a>, Problem> {
-    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
+    if target.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
         return Err(Problem::new(
             StatusCode::URI_TOO_LONG,
             "target_too_long",
             "The request's target is longer than 8 KiB.",
         ));
     }
-    if header_bytes(request.headers()) > MAX_HEADER_BYTES {
+    if header_bytes(headers) > MAX_HEADER_BYTES {
         return Err(Problem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers_too_large",
             "The request's headers are larger than 16 KiB.",
         ));
     }
-    if super::is_health(request.uri().path()) {
+    if super::is_health(target.path()) {
         return Ok(Admitted { _slot: None, limit: None });
     }
     let Ok(slot) = slots.try_acquire() else {

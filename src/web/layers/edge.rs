@@ -6,11 +6,12 @@
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::MatchedPath;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -25,34 +26,43 @@ use crate::web::request::{Peer, RequestContext};
 /// The route of a request that no route took.
 const UNMATCHED: &str = "unmatched";
 
-/// Runs a request through `inner`.
-pub async fn edge<B, F>(
-    ctx: &Ctx,
-    peer: Option<SocketAddr>,
-    request: Request<B>,
-    inner: impl FnOnce(RequestContext, Request<B>) -> F,
-) -> Response
-where
-    F: Future<Output = Response>,
-{
-    let trusted = &ctx.config.server.trusted_proxies;
-    let client = RequestContext::read(request.headers(), peer.map(Peer), trusted, ctx.arrival(), &*ctx.rng);
-    let version = request.version();
-    let in_flight = InFlight::enter(ctx, request.method(), &client);
-    let work = pin!(AssertUnwindSafe(inner(client.clone(), request)).catch_unwind());
-    let mut response = match within(ctx.config.server.request_timeout, work).await {
-        Ok(Ok(response)) => response,
-        // The panic's own message has gone to the log through the hook that `main` sets.
-        Ok(Err(_)) => Problem::internal(&"a handler panicked").into_response(),
-        Err(_) => Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response(),
-    };
-    finish(&mut response, &client);
-    // Whoever keeps the connection learns now that it will be closed, not by a broken request.
-    if ctx.is_draining() && version <= Version::HTTP_11 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+/// A request at the edge, from its head until its answer is known.
+pub struct Edge<'a> {
+    ctx: &'a Ctx,
+    /// What is known of the request.
+    pub client: RequestContext,
+    method: &'static str,
+    version: Version,
+}
+
+impl<'a> Edge<'a> {
+    /// A request's head has come.
+    #[must_use]
+    pub fn new(ctx: &'a Ctx, peer: Option<SocketAddr>, head: &Parts) -> Self {
+        let trusted = &ctx.config.server.trusted_proxies;
+        let client = RequestContext::read(&head.headers, peer.map(Peer), trusted, ctx.arrival(), &*ctx.rng);
+        Self { ctx, client, method: bounded(&head.method), version: head.version }
     }
-    in_flight.answered(&response);
-    response
+
+    /// Does the work for the request; it is borrowed, because a future that is moved is copied.
+    pub async fn around<F: Future<Output = Response>>(&self, work: Pin<&mut F>) -> Response {
+        let Self { ctx, client, .. } = self;
+        let in_flight = InFlight::enter(self);
+        let work = pin!(AssertUnwindSafe(work).catch_unwind());
+        let mut response = match within(ctx.config.server.request_timeout, work).await {
+            Ok(Ok(response)) => response,
+            // The panic's own message has gone to the log through the hook that `main` sets.
+            Ok(Err(_)) => Problem::internal(&"a handler panicked").into_response(),
+            Err(_) => Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response(),
+        };
+        finish(&mut response, client);
+        // Whoever keeps the connection learns now that it will be closed, not by a broken request.
+        if ctx.is_draining() && self.version <= Version::HTTP_11 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        in_flight.answered(&response);
+        response
+    }
 }
 
 /// Notes the template of the route that was taken, for the record. Only templates are logged and counted: a path may hold
@@ -126,18 +136,15 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// A request for as long as it is worked on; recorded at its end, also when its client goes away in the middle.
 struct InFlight<'a> {
-    ctx: &'a Ctx,
-    method: &'static str,
-    client: RequestContext,
+    of: &'a Edge<'a>,
     status: u16,
     bytes: Option<u64>,
 }
 
 impl<'a> InFlight<'a> {
-    fn enter(ctx: &'a Ctx, method: &Method, client: &RequestContext) -> Self {
-        ctx.metrics.http.begin();
-        let method = bounded(method);
-        Self { ctx, method, client: client.clone(), status: CLIENT_CLOSED_REQUEST, bytes: None }
+    fn enter(of: &'a Edge<'a>) -> Self {
+        of.ctx.metrics.http.begin();
+        Self { of, status: CLIENT_CLOSED_REQUEST, bytes: None }
     }
 
     fn answered(mut self, response: &Response) {
@@ -148,16 +155,16 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let (ctx, client) = (self.ctx, &self.client);
+        let Edge { ctx, client, method, .. } = self.of;
         let route = client.route.get().map_or(UNMATCHED, |route| route);
         let took = ctx.clock.monotonic().saturating_sub(client.arrival.monotonic);
-        ctx.metrics.route(self.method, route).end(self.status, took);
+        ctx.metrics.ended(method, route, self.status, took);
         let log = ctx.access_log();
         if log.is_on() {
             let mut text = [0; TEXT_LENGTH];
             log.record(&AccessRecord {
                 at: client.arrival.wall.saturating_add(took),
-                method: self.method,
+                method,
                 route,
                 status: self.status,
                 duration: took,

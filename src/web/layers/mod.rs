@@ -6,7 +6,7 @@ mod edge;
 
 pub use admission::{Admitted, admission, admit};
 pub use cors::cors;
-pub use edge::{edge, note_route};
+pub use edge::{Edge, note_route};
 
 /// Whether a request asks for the process's health, which must be answered whatever else is refused.
 fn is_health(path: &str) -> bool {

@@ -140,8 +140,11 @@ both_engines! {
             .route("/fine", axum::routing::get(async || "fine"));
         for (path, status) in [("/boom", 500), ("/fine", 200), ("/boom", 500)] {
             let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
-            let inner = async |_, request| tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
-            let answer = keyward::web::layers::edge(&app.ctx, None, request, inner).await;
+            let (head, body) = request.into_parts();
+            let edge = keyward::web::layers::Edge::new(&app.ctx, None, &head);
+            let request = axum::http::Request::from_parts(head, body);
+            let inner = async { tower::ServiceExt::oneshot(router.clone(), request).await.unwrap() };
+            let answer = edge.around(std::pin::pin!(inner)).await;
             assert_eq!(answer.status(), status, "{path}");
             assert!(answer.headers().contains_key("x-request-id"));
             let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::State;
-use axum::http::Request as HttpRequest;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Deserializer};
@@ -201,18 +200,18 @@ pub(super) async fn verify(
     origin: RequestContext,
     request: axum::extract::Request,
 ) -> Response {
-    respond(&ctx, &origin, request).await
+    let (head, mut body) = request.into_parts();
+    respond(&ctx, &origin, &head, &mut body).await
 }
 
 /// Answers a request for this route, whether or not a router found it.
-pub(crate) async fn respond<B>(ctx: &Ctx, origin: &RequestContext, request: HttpRequest<B>) -> Response
+pub(crate) async fn respond<B>(ctx: &Ctx, origin: &RequestContext, head: &Parts, body: &mut B) -> Response
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let answer = async {
-        let (parts, body) = request.into_parts();
-        let reach = reach(ctx, origin, &parts).await?;
-        let body = json::body(&parts.headers, body).await?;
+        let reach = reach(ctx, origin, head).await?;
+        let body = json::body(&head.headers, body).await?;
         let asked: VerifyRequest<'_> = json::parse(&body)?;
         asked.check()?;
         let answer = ask(ctx, &reach, &asked, ctx.moment_after(origin.arrival)).await?;
