@@ -2,81 +2,81 @@
 
 use std::fmt;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A point in time: UTC, in whole microseconds, which is what both storage engines keep.
+/// A point in time: whole microseconds since 1970-01-01T00:00:00Z, which is what both storage engines keep; never outside
+/// of the years that the calendar can hold (about ±262,000).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(DateTime<Utc>);
+pub struct Timestamp(i64);
+
+const FIRST: i64 = DateTime::<Utc>::MIN_UTC.timestamp_micros();
+const LAST: i64 = DateTime::<Utc>::MAX_UTC.timestamp_micros();
 
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
-    pub const EPOCH: Self = Self(DateTime::UNIX_EPOCH);
+    pub const EPOCH: Self = Self(0);
 
     /// After everything that happens: 9999-12-31T23:59:59Z, the last second that RFC 3339 can write.
-    pub const FAR: Self = Self(match DateTime::from_timestamp(253_402_300_799, 0) {
-        Some(at) => at,
-        None => DateTime::UNIX_EPOCH,
-    });
+    pub const FAR: Self = Self(253_402_300_799_000_000);
 
     /// Truncates to microseconds; a leap second is the second after it, as in the storage.
     #[must_use]
     pub fn new(at: DateTime<Utc>) -> Self {
-        Self(DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at))
+        Self(at.timestamp_micros())
     }
 
-    /// `None` outside of the years that the calendar can hold (about ±262,000).
+    /// `None` outside of the years that the calendar can hold.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
-        DateTime::from_timestamp_micros(micros).map(Self)
+        (FIRST..=LAST).contains(&micros).then_some(Self(micros))
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z; negative before it.
     #[must_use]
     pub fn as_micros(self) -> i64 {
-        self.0.timestamp_micros()
+        self.0
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z, 0 before it.
     #[must_use]
     pub fn as_millis(self) -> u64 {
-        u64::try_from(self.0.timestamp_millis()).unwrap_or(0)
+        u64::try_from(self.0.div_euclid(1000)).unwrap_or(0)
     }
 
     /// The same instant for chrono.
     #[must_use]
     pub fn as_datetime(self) -> DateTime<Utc> {
-        self.0
+        // Within the calendar, always.
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
     }
 
     /// `None` past the end of the calendar.
     #[must_use]
     pub fn checked_add(self, span: Duration) -> Option<Self> {
-        let span = TimeDelta::from_std(span).ok()?;
-        self.0.checked_add_signed(span).map(Self::new)
+        let span = i64::try_from(span.as_micros()).ok()?;
+        self.0.checked_add(span).and_then(Self::from_micros)
     }
 
     /// As [`checked_add`](Self::checked_add), stopping at the end of the calendar.
     #[must_use]
     pub fn saturating_add(self, span: Duration) -> Self {
-        self.checked_add(span).unwrap_or(Self(DateTime::<Utc>::MAX_UTC.trunc_subsecs(6)))
+        self.checked_add(span).unwrap_or(Self(LAST))
     }
 
     /// Stops at the beginning of the calendar.
     #[must_use]
     pub fn saturating_sub(self, span: Duration) -> Self {
-        TimeDelta::from_std(span)
-            .ok()
-            .and_then(|span| self.0.checked_sub_signed(span))
-            .map_or(Self(DateTime::<Utc>::MIN_UTC.trunc_subsecs(6)), Self::new)
+        let span = i64::try_from(span.as_nanos().div_ceil(1000)).ok();
+        span.and_then(|span| self.0.checked_sub(span)).and_then(Self::from_micros).unwrap_or(Self(FIRST))
     }
 
     /// How long after `earlier` this is; zero if it isn't after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        (self.0 - earlier.0).to_std().unwrap_or(Duration::ZERO)
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     /// RFC 3339 with an offset, as requests carry it.
@@ -90,7 +90,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        f.write_str(&self.as_datetime().to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 
@@ -146,7 +146,11 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one home of the real clock")]
     fn now(&self) -> Timestamp {
-        Timestamp::new(Utc::now())
+        let since = |at: Duration| i64::try_from(at.as_micros()).unwrap_or(LAST).min(LAST);
+        Timestamp(match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => since(after),
+            Err(before) => -since(before.duration()),
+        })
     }
 
     fn monotonic(&self) -> Duration {
