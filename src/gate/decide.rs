@@ -50,7 +50,7 @@ pub struct Decision {
     /// Yes, or why not.
     pub code: Code,
     /// The key's windows, if they were looked at.
-    pub standings: Option<Box<Standings>>,
+    pub standings: Option<Standings>,
     /// The rules by which it was decided: the entry's, or later ones.
     pub rules: Arc<Rules>,
     /// Whether the key's state has something to be written, for the first time since it was.

@@ -139,16 +139,14 @@ impl KeyState {
         let mut counted = self.lock();
         let rules = counted.follow(&entry.rules, entry.epoch(), now.steady);
         let (code, standings) = if rules.concurrency > 0 && counted.places(now.wall) >= rules.concurrency {
-            (Code::ConcurrencyLimited, Some(Box::new(counted.windows.standings(&rules.limits, now.steady))))
+            (Code::ConcurrencyLimited, counted.windows.standings(&rules.limits, now.steady))
         } else {
             let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, secret.is_some());
-            // In a box: it is large, and handed on several times.
-            let standings = Box::new(standings);
-            (if admitted { Code::Valid } else { limited(&standings) }, Some(standings))
+            (if admitted { Code::Valid } else { limited(&standings) }, standings)
         };
         let to_write =
             secret.is_some_and(|secret| counted.note(code, secret, now.wall, code == Code::Valid && rules.is_kept));
-        Decision { code, standings, rules, to_write }
+        Decision { code, standings: Some(standings), rules, to_write }
     }
 
     /// Decides about all windows together, whatever is in use, and spends from all or from none.
@@ -158,7 +156,7 @@ impl KeyState {
         let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, true);
         let code = if admitted { Code::Valid } else { limited(&standings) };
         let to_write = counted.note(code, entry.secret, now.wall, admitted && rules.is_kept);
-        Decision { code, standings: Some(Box::new(standings)), rules, to_write }
+        Decision { code, standings: Some(standings), rules, to_write }
     }
 
     /// What the windows would say under these rules to a question of this cost; 0 only reads. Changes nothing.

@@ -68,11 +68,8 @@ pub struct Standing {
 }
 
 /// How all windows of a key stand, in the order of its limits; the first [`MAX_LIMITS`] of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standings {
-    all: [Standing; MAX_LIMITS],
-    len: usize,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standings(Vec<Standing>);
 
 /// What is counted for the limits of one key. The default counts nothing.
 ///
@@ -128,17 +125,8 @@ const fn width(window_seconds: u64) -> u64 {
 }
 
 impl Standings {
-    const NONE: Self = Self {
-        all: [Standing { limit: 0, window_seconds: 0, used: 0, remaining: 0, reset_micros: 0, refused: false };
-            MAX_LIMITS],
-        len: 0,
-    };
-
-    fn push(&mut self, standing: Standing) {
-        if let Some(next) = self.all.get_mut(self.len) {
-            *next = standing;
-            self.len += 1;
-        }
+    fn of(standings: impl Iterator<Item = Standing>) -> Self {
+        Self(standings.take(MAX_LIMITS).collect())
     }
 }
 
@@ -146,7 +134,7 @@ impl Deref for Standings {
     type Target = [Standing];
 
     fn deref(&self) -> &[Standing] {
-        self.all.get(..self.len).unwrap_or(&self.all)
+        &self.0
     }
 }
 
@@ -159,33 +147,29 @@ impl Windows {
             let (_, used) = window.counted(window.age(at, width(limit.window_seconds)));
             cost <= limit.limit.saturating_sub(used)
         });
-        // Made in its place: copying it takes as long as deciding.
-        let mut answer = (admitted, Standings::NONE);
-        if admitted && spend && cost > 0 {
-            self.latest = at;
-            self.fit(limits.len());
-            for (limit, window) in limits.iter().zip(&mut self.windows) {
-                let width = width(limit.window_seconds);
-                window.spend(cost, at, width);
-                answer.1.push(window.shown(limit, width, window.total, now));
-            }
-        } else {
-            for (limit, window) in self.with(limits) {
-                answer.1.push(window.standing(limit, cost, at, now));
-            }
+        if !(admitted && spend && cost > 0) {
+            return (
+                admitted,
+                Standings::of(self.with(limits).map(|(limit, window)| window.standing(limit, cost, at, now))),
+            );
         }
-        answer
+        self.latest = at;
+        self.fit(limits.len());
+        let spent = limits.iter().zip(&mut self.windows).map(|(limit, window)| {
+            let width = width(limit.window_seconds);
+            window.spend(cost, at, width);
+            window.shown(limit, width, window.total, now)
+        });
+        let mut standings = Standings(spent.collect());
+        standings.0.truncate(MAX_LIMITS);
+        (true, standings)
     }
 
     /// How the windows stand.
     #[must_use]
     pub fn standings(&self, limits: &[Limit], now: u64) -> Standings {
         let at = now.max(self.latest);
-        let mut standings = Standings::NONE;
-        for (limit, window) in self.with(limits) {
-            standings.push(window.standing(limit, 0, at, now));
-        }
-        standings
+        Standings::of(self.with(limits).map(|(limit, window)| window.standing(limit, 0, at, now)))
     }
 
     /// Carries the counts over from the limits that the state is for to others, by name.

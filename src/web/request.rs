@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, TEXT_LENGTH, UserId};
 use crate::base::rng::Rng;
 use crate::ctx::Arrival;
+
+// As text, a name would be read anew with every look.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The peer of the connection, put into each request's extensions by the server.
 #[derive(Clone, Copy, Debug)]
@@ -97,8 +101,8 @@ impl RequestContext {
         let now = arrival.wall;
         Self(Arc::new(RequestFacts {
             arrival,
-            id: headers.get("x-request-id").and_then(accepted_id).unwrap_or_else(|| new_id(now, rng)),
-            trace_id: headers.get("traceparent").and_then(trace_id),
+            id: headers.get(&REQUEST_ID).and_then(accepted_id).unwrap_or_else(|| new_id(now, rng)),
+            trace_id: headers.get(&TRACEPARENT).and_then(trace_id),
             ip: client_address(peer, headers, trusted),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             caller: OnceLock::new(),

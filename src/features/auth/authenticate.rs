@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::ctx::{Arrival, Ctx};
 use crate::features::keys::{self, format::PresentedKey};
@@ -13,6 +13,9 @@ use crate::gate::{self, Client, Code, Entry, Found, Moment, Question};
 use crate::web::problem::Problem;
 
 use super::{Caller, Machine, Person};
+
+/// Where a key stands. As text, the name would be read anew with every look.
+static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What the headers hold.
 pub(super) enum Credential<'a> {
@@ -47,7 +50,7 @@ pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>, arrival:
 /// # Errors
 /// `401` for one that isn't good, or for two credentials; `503` if the storage is gone.
 pub(super) async fn key(ctx: &Ctx, headers: &HeaderMap) -> Result<Option<Arc<Entry>>, Problem> {
-    if !headers.contains_key("x-api-key") && !headers.contains_key(header::AUTHORIZATION) {
+    if !headers.contains_key(&API_KEY) && !headers.contains_key(header::AUTHORIZATION) {
         return Ok(None);
     }
     match credential(headers)? {
@@ -59,7 +62,7 @@ pub(super) async fn key(ctx: &Ctx, headers: &HeaderMap) -> Result<Option<Arc<Ent
 pub(super) fn credential(headers: &HeaderMap) -> Result<Credential<'_>, Problem> {
     let ambiguous =
         || Problem::unauthorized("ambiguous_credentials", "Send one credential: Authorization or X-API-Key.");
-    let mut keys = headers.get_all("x-api-key").iter();
+    let mut keys = headers.get_all(&API_KEY).iter();
     let mut bearers = headers.get_all(header::AUTHORIZATION).iter();
     let found = match (keys.next(), bearers.next()) {
         (Some(_), Some(_)) => return Err(ambiguous()),

@@ -34,7 +34,7 @@ pub struct Answer {
     /// Whose key it is; there once the secret is proven, whatever the code.
     pub entry: Option<Arc<Entry>>,
     /// How its windows stand, if they were looked at, and the rules that these are of.
-    pub windows: Option<(Box<Standings>, Arc<Rules>)>,
+    pub windows: Option<(Standings, Arc<Rules>)>,
     /// Seconds after which the same question may be admitted; with the codes of limits alone.
     pub retry_after: Option<u64>,
     /// Every check and its outcome; only for a dry run.
@@ -79,7 +79,7 @@ fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) ->
     }
     let retry_after = match code {
         Code::RateLimited | Code::QuotaExceeded => {
-            standings.as_deref().and_then(|standings| gate::retry_after(standings, question.cost))
+            standings.as_ref().and_then(|standings| gate::retry_after(standings, question.cost))
         }
         Code::ConcurrencyLimited => Some(entry.state.free_in(rules.concurrency, now.wall)),
         _ => None,

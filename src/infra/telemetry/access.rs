@@ -265,33 +265,33 @@ impl Scratch {
 
     /// In the form that `tracing_subscriber` gives to the other lines of the log.
     fn json(&mut self, record: &AccessRecord<'_>) {
-        self.text(b"{\"timestamp\":\"");
+        self.literal(b"{\"timestamp\":\"");
         self.timestamp(record.at);
-        self.text(b"\",\"level\":\"INFO\",\"message\":\"request\",\"method\":");
+        self.literal(b"\",\"level\":\"INFO\",\"message\":\"request\",\"method\":");
         self.json_string(record.method);
-        self.text(b",\"route\":");
+        self.literal(b",\"route\":");
         self.json_string(record.route);
-        self.text(b",\"status\":");
+        self.literal(b",\"status\":");
         self.number(record.status.into());
-        self.text(b",\"duration_us\":");
+        self.literal(b",\"duration_us\":");
         self.number(micros(record.duration));
         if let Some(bytes) = record.bytes {
-            self.text(b",\"bytes\":");
+            self.literal(b",\"bytes\":");
             self.number(bytes);
         }
-        self.text(b",\"request_id\":");
+        self.literal(b",\"request_id\":");
         self.json_string(record.request_id);
         if let Some(trace_id) = record.trace_id {
-            self.text(b",\"trace_id\":");
+            self.literal(b",\"trace_id\":");
             self.json_string(trace_id);
         }
         if let Some(caller) = record.caller {
-            self.text(b",\"caller\":");
+            self.literal(b",\"caller\":");
             self.json_string(caller);
         }
-        self.text(b",\"client\":\"");
+        self.literal(b",\"client\":\"");
         self.address(record.client);
-        self.text(b"\",\"target\":\"keyward::access\"}\n");
+        self.literal(b"\",\"target\":\"keyward::access\"}\n");
     }
 
     /// As above.
@@ -330,6 +330,11 @@ impl Scratch {
         self.line.extend_from_slice(text);
     }
 
+    /// Text of a length that the compiler knows, which spares a call.
+    fn literal<const N: usize>(&mut self, text: &[u8; N]) {
+        self.line.extend_from_slice(text);
+    }
+
     fn field(&mut self, name: &str, colours: bool) {
         self.text(if colours { b" \x1b[3m" } else { b" " });
         self.text(name.as_bytes());
@@ -353,7 +358,7 @@ impl Scratch {
             *digit += (rest % 10) as u8;
             rest /= 10;
         }
-        self.text(&digits);
+        self.literal(&digits);
     }
 
     fn number(&mut self, number: u64) {
@@ -374,7 +379,7 @@ impl Scratch {
                 let [a, b, c, d] = address.octets();
                 self.number(a.into());
                 for octet in [b, c, d] {
-                    self.text(b".");
+                    self.literal(b".");
                     self.number(octet.into());
                 }
             }
@@ -384,33 +389,33 @@ impl Scratch {
 
     /// As `serde_json` writes it.
     fn json_string(&mut self, text: &str) {
-        self.text(b"\"");
+        self.literal(b"\"");
         if is_plain(text) {
             self.text(text.as_bytes());
         } else {
             for byte in text.bytes() {
                 match byte {
-                    b'"' => self.text(b"\\\""),
-                    b'\\' => self.text(b"\\\\"),
-                    0x08 => self.text(b"\\b"),
-                    0x0c => self.text(b"\\f"),
-                    b'\n' => self.text(b"\\n"),
-                    b'\r' => self.text(b"\\r"),
-                    b'\t' => self.text(b"\\t"),
+                    b'"' => self.literal(b"\\\""),
+                    b'\\' => self.literal(b"\\\\"),
+                    0x08 => self.literal(b"\\b"),
+                    0x0c => self.literal(b"\\f"),
+                    b'\n' => self.literal(b"\\n"),
+                    b'\r' => self.literal(b"\\r"),
+                    b'\t' => self.literal(b"\\t"),
                     0..0x20 => drop(write!(self.line, "\\u{byte:04x}")),
                     _ => self.line.push(byte),
                 }
             }
         }
-        self.text(b"\"");
+        self.literal(b"\"");
     }
 
     /// As `{:?}` writes it.
     fn debug_string(&mut self, text: &str) {
         if is_plain(text) {
-            self.text(b"\"");
+            self.literal(b"\"");
             self.text(text.as_bytes());
-            self.text(b"\"");
+            self.literal(b"\"");
         } else {
             drop(write!(self.line, "{text:?}"));
         }

@@ -25,7 +25,7 @@ pub struct RateLimits {
 /// How the windows stand, and the rules that these are of.
 struct Spent {
     rules: Arc<Rules>,
-    standings: Box<Standings>,
+    standings: Standings,
 }
 
 impl RateLimits {
