@@ -37,5 +37,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn orders(Extension(ApiKey(key)): Extension<ApiKey>) -> String {
-    format!("the orders that {} may see\n", key.key)
+    format!("the orders that {} may see\n", key.key())
 }

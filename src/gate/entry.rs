@@ -55,11 +55,12 @@ pub struct Facts {
 
 const NOBODY: UserId = UserId::from_bits(0);
 
+/// Bytes that an entry's weight counts together.
+const UNIT: usize = 64;
+
 /// See the module. Its texts are rendered once, because they are answered many thousand times a second.
 #[derive(Debug)]
 pub struct Entry {
-    /// The key.
-    pub key: KeyId,
     /// Which of its secrets.
     pub secret: SecretId,
     /// The person who answers for it; all zero for nobody, which saves 16 bytes.
@@ -80,8 +81,8 @@ pub struct Entry {
     text: Box<str>,
     /// Where in `text` the first three end.
     ends: [u32; 3],
-    /// See [`bytes`](Self::bytes).
-    bytes: u32,
+    /// See [`bytes`](Self::bytes); in units of [`UNIT`], rounded up.
+    weight: u16,
     /// Taken back for good.
     pub revoked: bool,
     /// Switched off.
@@ -111,8 +112,7 @@ impl Entry {
         let own = size_of::<Self>() + text.len() + 16 + 96 + 256;
         let bytes = own + rules.bytes / Arc::strong_count(&rules).max(1);
         Self {
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            key: facts.key,
+            weight: u16::try_from(bytes.div_ceil(UNIT)).unwrap_or(u16::MAX),
             secret: facts.secret,
             user: facts.user.unwrap_or(NOBODY),
             rules,
@@ -132,6 +132,12 @@ impl Entry {
     #[must_use]
     pub(super) fn is_current(&self, all: u64) -> bool {
         self.epoch >= all && self.epoch >= self.state.mark.get() && self.epoch >= self.owner.mark.get()
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> KeyId {
+        self.state.key
     }
 
     /// Whose key it is.
@@ -230,7 +236,7 @@ impl Entry {
     /// Bytes in memory, with its share of the rules as it was when the entry was made: a cache needs a weight that stays.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes as usize
+        usize::from(self.weight) * UNIT
     }
 }
 

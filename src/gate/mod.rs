@@ -334,7 +334,7 @@ impl Gate {
     #[must_use]
     pub fn cached_keys_of(&self, project: ProjectId) -> Vec<KeyId> {
         let mut keys: Vec<KeyId> =
-            self.entries.iter().filter(|(_, entry)| entry.project() == project).map(|(_, entry)| entry.key).collect();
+            self.entries.iter().filter(|(_, entry)| entry.project() == project).map(|(_, entry)| entry.key()).collect();
         keys.sort_unstable();
         keys.dedup();
         keys

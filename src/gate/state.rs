@@ -83,9 +83,12 @@ pub struct Pending {
 
 impl Pending {
     fn used(&mut self, secret: SecretId, at: i64) {
-        match self.uses.iter_mut().find(|(other, _)| *other == secret) {
-            Some((_, latest)) => *latest = at.max(*latest),
-            None => self.uses.push((secret, at)),
+        if let Some((_, latest)) = self.uses.iter_mut().find(|(other, _)| *other == secret) {
+            *latest = at.max(*latest);
+        } else {
+            // Nearly always the only one. More room, given back later, would leave holes between what stays.
+            self.uses.reserve_exact(1);
+            self.uses.push((secret, at));
         }
     }
 

@@ -117,7 +117,7 @@ impl Caller {
     pub fn by(&self, origin: &RequestContext) -> By {
         let actor = match self {
             Self::Person(person) => Actor::User(person.user, person.username.clone()),
-            Self::Machine(machine) => Actor::Key(machine.key, machine.name()),
+            Self::Machine(machine) => Actor::Key(machine.key(), machine.name()),
         };
         By { actor, origin: origin.clone() }
     }
@@ -127,7 +127,7 @@ impl Caller {
     pub fn name(&self) -> CallerId {
         match self {
             Self::Person(person) => CallerId::User(person.user),
-            Self::Machine(machine) => CallerId::Key(machine.key),
+            Self::Machine(machine) => CallerId::Key(machine.key()),
         }
     }
 
@@ -136,7 +136,7 @@ impl Caller {
     pub fn id(&self) -> String {
         match self {
             Self::Person(person) => person.user.to_string(),
-            Self::Machine(machine) => machine.key.to_string(),
+            Self::Machine(machine) => machine.key().to_string(),
         }
     }
 

@@ -26,7 +26,7 @@ fn shop(app: &App, scopes: &[&str]) -> Router {
     Router::new()
         .route(
             "/who",
-            get(async |Extension(ApiKey(entry)): Extension<ApiKey>| format!("{} {}", entry.key, entry.name())),
+            get(async |Extension(ApiKey(entry)): Extension<ApiKey>| format!("{} {}", entry.key(), entry.name())),
         )
         .route("/long", get(async || Body::from_stream(stream::iter((0..3).map(|n| Ok::<_, BoxError>(n.to_string()))))))
         .route("/never", get(async || std::future::pending::<&str>().await))

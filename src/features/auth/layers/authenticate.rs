@@ -56,7 +56,7 @@ impl Authenticate {
         authenticate::permitted(&self.ctx, &entry, client, &self.scopes, self.ctx.moment())?;
         if let Some(origin) = request.extensions().get::<RequestContext>() {
             // Set once a request: a second time would be the same caller.
-            let _ = origin.caller.set(CallerId::Key(entry.key));
+            let _ = origin.caller.set(CallerId::Key(entry.key()));
         }
         request.extensions_mut().insert(ApiKey(entry));
         Ok(())

@@ -46,6 +46,6 @@ pub(super) async fn get(
 )]
 pub(super) async fn own(State(ctx): State<Ctx>, KeyCaller(machine): KeyCaller) -> Result<Json<KeyView>, Problem> {
     let key =
-        store::find(ctx.db.reader().await?.conn(), machine.key, machine.project()).await?.ok_or_else(not_found)?;
+        store::find(ctx.db.reader().await?.conn(), machine.key(), machine.project()).await?.ok_or_else(not_found)?;
     Ok(Json(KeyView::at(key, ctx.now())))
 }

@@ -46,7 +46,7 @@ pub(super) fn write(text: &mut Vec<u8>, answer: &Answer, request_id: &str) {
     if let Some(entry) = &answer.entry {
         let mut id = [0; TEXT_LENGTH];
         text.extend_from_slice(b",\"key_id\":\"");
-        text.extend_from_slice(entry.key.text(&mut id).as_bytes());
+        text.extend_from_slice(entry.key().text(&mut id).as_bytes());
         text.extend_from_slice(b"\",\"project_id\":\"");
         text.extend_from_slice(entry.project().text(&mut id).as_bytes());
         text.extend_from_slice(b"\",");
