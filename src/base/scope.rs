@@ -48,26 +48,25 @@ pub fn covers(held: &str, wanted: &str) -> bool {
     }
 }
 
+fn is_scope(text: &str) -> bool {
+    // A wildcard is only ever the whole last part.
+    let stem = text.strip_suffix(":*").unwrap_or(text);
+    let parts = 1 + stem.bytes().filter(|b| *b == b':').count() + usize::from(stem.len() < text.len());
+    let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
+    let mut before = b':';
+    let no_part_is_empty = stem.bytes().all(|b| {
+        let fine = plain(b) || (b == b':' && before != b':');
+        before = b;
+        fine
+    });
+    text.len() <= MAX_LENGTH && (2..=8).contains(&parts) && !stem.is_empty() && no_part_is_empty && before != b':'
+}
+
 impl FromStr for Scope {
     type Err = NotAScope;
 
     fn from_str(text: &str) -> Result<Self, NotAScope> {
-        // A wildcard is only ever the whole last part.
-        let stem = text.strip_suffix(":*").unwrap_or(text);
-        let parts = 1 + stem.bytes().filter(|b| *b == b':').count() + usize::from(stem.len() < text.len());
-        let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-');
-        let mut before = b':';
-        let no_part_is_empty = stem.bytes().all(|b| {
-            let fine = plain(b) || (b == b':' && before != b':');
-            before = b;
-            fine
-        });
-        let valid = text.len() <= MAX_LENGTH
-            && (2..=8).contains(&parts)
-            && !stem.is_empty()
-            && no_part_is_empty
-            && before != b':';
-        if valid { Ok(Self(text.to_owned())) } else { Err(NotAScope) }
+        if is_scope(text) { Ok(Self(text.to_owned())) } else { Err(NotAScope) }
     }
 }
 

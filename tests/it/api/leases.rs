@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use keyward::infra::db::Tx;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use super::support::{
-    LONG_SESSIONS, MANY_KEYS, NO_KEY, code, faceless, in_use, patched, path, question, switched, text, used,
+    LONG_SESSIONS, MANY_KEYS, NO_KEY, code, dial, faceless, in_use, patched, path, question, switched, text, until,
+    until_metrics_say, used,
 };
 use crate::both_engines;
 use crate::harness::{Answer, App, Session};
@@ -30,6 +33,14 @@ fn place(answer: &Answer) -> String {
     let place = format!("/v1/leases/{}", text(&answer.json(), "lease_id"));
     assert_eq!(answer.header("location"), place);
     place
+}
+
+/// Whoever wants to change a key waits until this ends.
+async fn hold(app: &App, key: &Value) -> Tx {
+    let mut tx = app.ctx.db.begin().await.unwrap();
+    let (id, project) = (text(key, "id").parse().unwrap(), text(key, "project_id").parse().unwrap());
+    keyward::features::keys::store::lock(&mut tx, id, project).await.unwrap().unwrap();
+    tx
 }
 
 #[track_caller]
@@ -267,6 +278,51 @@ both_engines! {
         app.advance(Duration::from_secs(told.unwrap()));
         assert_eq!(code(&app, &ada, &key, json!({"dry_run": true})).await, "VALID", "after {told:?} s");
         is_full(&own, 10);
+    }
+
+    /// What is counted and what is stored don't part where a client doesn't wait for its answer.
+    async fn a_lease_is_taken_to_the_end_whatever_the_client_does(engine: Engine) {
+        let app = App::start(engine).await;
+        let ada = app.person("ada").await;
+        let key = app.key(&ada, json!({"concurrency": 5})).await;
+        let held = hold(&app, &key).await;
+        let body = json!({"ttl_seconds": 60}).to_string();
+        let request = format!(
+            "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            path(&key, "/leases"), ada.token, body.len(),
+        );
+        let mut stream = dial(&app).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        until_metrics_say(&app, "keyward_http_requests_in_flight 1").await;
+        // It stands before the lock by now.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(stream);
+        until_metrics_say(&app, "keyward_http_requests_in_flight 0").await;
+        assert_eq!(app.count("SELECT count(*) FROM leases").await, 0);
+        held.commit().await.unwrap();
+        let standing = async || (app.count("SELECT count(*) FROM leases").await, in_use(&app, &ada, &key).await);
+        until(Duration::from_secs(5), (1, 1), standing).await;
+    }
+
+    /// The cap is read once nobody can change it any more.
+    async fn a_cap_that_is_lowered_meanwhile_holds(engine: Engine) {
+        const LOWER: &str = "UPDATE api_keys SET settings = '{\"concurrency\":1}'";
+        let app = App::start(engine).await;
+        let ada = app.person("ada").await;
+        let key = app.key(&ada, json!({"concurrency": 2})).await;
+        take(&app, &ada, &key, 60).await.expect(201);
+        let mut held = hold(&app, &key).await;
+        let lowered = async {
+            // The other has read what it reads before the lock.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            match &mut held {
+                Tx::Postgres(tx) => drop(sqlx::query(LOWER).execute(&mut **tx).await.unwrap()),
+                Tx::Sqlite(tx) => drop(sqlx::query(LOWER).execute(&mut **tx).await.unwrap()),
+            }
+            held.commit().await.unwrap();
+        };
+        let (answer, ()) = futures_util::future::join(take(&app, &ada, &key, 60), lowered).await;
+        is_full(&answer, 60);
     }
 
     async fn a_key_that_is_removed_meanwhile_is_not_there(engine: Engine) {

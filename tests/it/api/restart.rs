@@ -6,7 +6,7 @@ use keyward::base::clock::Clock as _;
 use keyward::server::Stop;
 use serde_json::{Value, json};
 
-use super::support::{LONG_SESSIONS, MANY_KEYS, code, in_use, patched, path, question, standing, text, used};
+use super::support::{LONG_SESSIONS, MANY_KEYS, code, in_use, patched, path, question, standing, text, until, used};
 use crate::both_engines;
 use crate::harness::program::Beside;
 use crate::harness::{App, Engine, Scratch, noon};
@@ -113,6 +113,24 @@ both_engines! {
         app.get("/v1/keys/self").api_key(text(&reset, "key")).send().await.expect(200);
         let app = home.restart(app, Duration::ZERO).await;
         assert_eq!((used(&app, &ada, &key).await["day"], used(&app, &ada, &reset).await["day"]), (9, 1));
+    }
+
+    /// Nobody has to ask about the key again for what it has counted to be written.
+    async fn a_window_that_grows_long_is_kept(engine: Engine) {
+        let home = Home::new(engine).await;
+        let app = home.start().await;
+        let ada = app.person("ada").await;
+        let window = |length: &str| json!({"limits": [{"name": "window", "limit": 10, "window": length}]});
+        let key = app.key(&ada, window("1m")).await;
+        assert_eq!(code(&app, &ada, &key, json!({"cost": 8})).await, "VALID");
+        let soon = Duration::from_secs(5);
+        until(soon, 1, async || app.count("SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL").await).await;
+        assert_eq!(app.count("SELECT count(*) FROM key_windows").await, 0, "a minute is forgotten");
+        patched(&app, &ada, &key, window("1d")).await;
+        until(soon, 1, async || app.count("SELECT count(*) FROM key_windows").await).await;
+        let app = home.restart(app, Duration::from_secs(10)).await;
+        assert_eq!(used(&app, &ada, &key).await["window"], 8);
+        assert_eq!(code(&app, &ada, &key, json!({"cost": 3})).await, "QUOTA_EXCEEDED");
     }
 
     async fn leases_go_on(engine: Engine) {

@@ -8,6 +8,7 @@ mod config;
 mod crash;
 mod desk;
 mod doctor;
+mod embed;
 mod limits_flat_out;
 mod limits_restart;
 mod logs;
