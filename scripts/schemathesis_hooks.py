@@ -44,6 +44,12 @@ def _octets(_ctx, response):
     return response.content.decode("latin-1")
 
 
+@schemathesis.deserializer("application/x-ndjson")
+def _lines(_ctx, response):
+    """A JSON object a line; the document says only that it is text."""
+    return response.text
+
+
 @schemathesis.hook
 def before_call(_context, case, _kwargs):
     """Ends that an answer suggested, such as a key's creation, are over already."""
@@ -52,6 +58,19 @@ def before_call(_context, case, _kwargs):
         case.body = {**body, "expires_at": "2040-02-28T12:34:56Z"}
     _rename_limits(case.body)
     _name_zones(case.body)
+    _make_past(case.body)
+
+
+def _make_past(body):
+    """A key that moves in was made in the past, and what is said of its end agrees, which a schema can't say."""
+    if not isinstance(body, dict) or "hash" not in body:
+        return
+    for name in ("created_at", "revoked_at"):
+        if isinstance(body.get(name), str) and body[name].endswith("-02-28T12:34:56.789Z"):
+            body[name] = "2024-02-28T12:34:56.789Z"
+    says = any(body.get(name) is not None for name in ("revoked_at", "revoked_reason", "revoked_note"))
+    if says and body.get("revoked") in (None, False):
+        body["revoked"] = True
 
 
 def _rename_limits(body):

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     /// Make and list people.
     #[command(subcommand)]
     Users(Users),
-    /// Make, list, show and revoke keys.
+    /// Make, list, show and revoke keys; move them in and out.
     #[command(subcommand)]
     Keys(Keys),
     /// Show, set back and change the limits of a key.
@@ -75,7 +75,9 @@ impl Command {
         matches!(
             self,
             Self::Users(Users::List(_))
-                | Self::Keys(Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. })
+                | Self::Keys(
+                    Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. } | Keys::Import(_) | Keys::Export { .. }
+                )
                 | Self::Ratelimit(_)
         )
     }
@@ -164,6 +166,37 @@ pub(crate) enum Keys {
         #[arg(long)]
         force: bool,
     },
+    /// Take over keys that were issued elsewhere, by their hashes: a JSON object a line.
+    #[command(
+        after_help = "Examples:\n  keyward keys import keys.ndjson --project prj_01K5ZV8QXW3M7C2R9T4B6D8F0G --dry-run\n  keyward keys export --user ada | keyward --database-url postgres://… keys import - --user ada\n\nWhat is there already is skipped: an import that was broken off is simply run again. See docs/moving-in.md."
+    )]
+    Import(ImportKeys),
+    /// Write a project's keys with the hashes of their secrets, in the form that import reads.
+    #[command(
+        after_help = "Example: keyward keys export --project prj_01K5ZV8QXW3M7C2R9T4B6D8F0G --output keys.ndjson"
+    )]
+    Export {
+        #[command(flatten)]
+        whose: Whose,
+        /// Into this file, which must not be there yet; standard output otherwise.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Which keys are taken over, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportKeys {
+    /// Where they stand, or - for standard input.
+    pub(crate) file: String,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
+    /// Only look what would happen.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Take over what is right, although other lines aren't.
+    #[arg(long)]
+    pub(crate) partial: bool,
 }
 
 /// What a new key shall be.

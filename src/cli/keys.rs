@@ -14,7 +14,7 @@ use crate::features::auth::Grants;
 use crate::features::changes::follow;
 use crate::features::keys::change::{self, Target};
 use crate::features::keys::create::{self, Making, NewKey};
-use crate::features::keys::format::PresentedKey;
+use crate::features::keys::format;
 use crate::features::keys::rules::RevocationReason;
 use crate::features::keys::store::{self, Filter};
 use crate::features::keys::{KeyState, KeyView, list, secrets};
@@ -23,7 +23,7 @@ use crate::features::users::rules::Username;
 use crate::features::{projects, users};
 
 use super::args::{self, Format, Keys, Whose};
-use super::{Failure, limits, output};
+use super::{Failure, limits, moving, output};
 
 pub(super) fn usage(text: impl std::fmt::Display) -> Failure {
     Failure::Usage(text.to_string())
@@ -97,6 +97,8 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
                 Format::Table => output::say(&format!("revoked {id}")),
             }
         }
+        Keys::Import(args) => moving::import(ctx, &args, named(ctx, &args.whose).await?, format).await?,
+        Keys::Export { whose, output } => moving::export(ctx, named(ctx, &whose).await?.0, output.as_deref()).await?,
     }
     ctx.db.close().await;
     Ok(())
@@ -123,10 +125,7 @@ async fn make(ctx: &Ctx, new: args::NewKey, format: Format) -> Result<(), Failur
         ip_allow: limits::networks(&allow_ip)?,
         ..NewKey::default()
     };
-    if whose.user.is_none() && whose.project.is_none() && !whose.system {
-        return Err(usage("say whose key it is: --user USERNAME, --project ID, or --system"));
-    }
-    let (project, responsible) = project(ctx, &whose).await?;
+    let (project, responsible) = named(ctx, &whose).await?;
     let making = Making {
         by: &By::system("cli", ctx),
         caller_id: "system",
@@ -149,6 +148,14 @@ async fn make(ctx: &Ctx, new: args::NewKey, format: Format) -> Result<(), Failur
         }
     }
     Ok(())
+}
+
+/// As [`project`], for what must say whose it is.
+async fn named(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::base::id::UserId>), Failure> {
+    if whose.user.is_none() && whose.project.is_none() && !whose.system {
+        return Err(usage("say whose key it is: --user USERNAME, --project ID, or --system"));
+    }
+    project(ctx, whose).await
 }
 
 /// The project that the flags name, and the person who answers for its keys.
@@ -177,8 +184,9 @@ pub(super) async fn find(ctx: &Ctx, id: &str) -> Result<(KeyId, ProjectId), Fail
         let mut text = String::new();
         std::io::stdin().take(64 * 1024).read_to_string(&mut text)?;
         let secret = Secret::new(text.trim().to_owned());
-        let key = PresentedKey::parse(secret.expose()).map_err(|_| no_key())?;
-        let found = secrets::store::by_hash(reader.conn(), &key.hash()).await?.ok_or_else(no_key)?;
+        // Of our form or of another's: the storage knows.
+        let hash = format::foreign(secret.expose()).ok_or_else(no_key)?;
+        let found = secrets::store::by_hash(reader.conn(), &hash).await?.ok_or_else(no_key)?;
         return Ok((found.key, found.project));
     }
     let id: KeyId = id.parse().map_err(|_| no_key())?;

@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod keys;
 mod limits;
+mod moving;
 mod output;
 mod ratelimit;
 mod serve;
@@ -59,6 +60,7 @@ refused!(
     crate::features::users::register::RegisterError,
     crate::features::keys::create::CreateError,
     crate::features::keys::change::ChangeError,
+    crate::features::keys::moving::import::ImportError,
     std::io::Error
 );
 

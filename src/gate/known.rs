@@ -4,6 +4,9 @@
 //! the digest of every secret there is: what isn't among them is answered without the storage. Another process may have
 //! made a secret a moment ago that the feed of changes hasn't told of yet, so a few such keys a second are looked up all the
 //! same.
+//!
+//! Keys that were issued elsewhere may look like anything, so no checksum tells them from noise. Their digests are held a
+//! second time, apart: where there are none, a text without our form isn't even hashed.
 
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
@@ -21,7 +24,18 @@ pub struct Known {
     parts: RwLock<HashSet<[u8; 8], BuildHasherDefault<FirstEight>>>,
     /// Whether every secret has been read in.
     complete: AtomicBool,
+    imported: Imported,
     asks: Mutex<Asks>,
+}
+
+/// Secrets that were issued elsewhere.
+#[derive(Debug, Default)]
+struct Imported {
+    parts: RwLock<HashSet<[u8; 8], BuildHasherDefault<FirstEight>>>,
+    /// Whether there is any.
+    any: AtomicBool,
+    /// Whether every one has been read in.
+    complete: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -57,11 +71,47 @@ impl Known {
         self.complete.load(Ordering::Acquire)
     }
 
+    /// Secrets that were issued elsewhere exist; to be told to [`extend`](Self::extend) too.
+    pub fn extend_imported<'a>(&self, digests: impl IntoIterator<Item = &'a [u8]>) {
+        let mut parts = self.imported.parts.write().unwrap_or_else(PoisonError::into_inner);
+        parts.extend(digests.into_iter().map(part));
+        self.imported.any.store(!parts.is_empty(), Ordering::Release);
+    }
+
+    /// Every secret that was issued elsewhere has been read in.
+    pub fn complete_imported(&self) {
+        self.imported.complete.store(true, Ordering::Release);
+    }
+
+    /// Whether every secret that was issued elsewhere has been read in.
+    #[must_use]
+    pub fn has_all_imported(&self) -> bool {
+        self.imported.complete.load(Ordering::Acquire)
+    }
+
+    /// Whether a text without our form can be a key at all.
+    #[must_use]
+    pub fn may_be_imported(&self) -> bool {
+        self.imported.any.load(Ordering::Acquire) || !self.has_all_imported()
+    }
+
+    /// Whether it is worth asking the storage about a text without our form. Until all are read in, so many a second as of
+    /// the unknown.
+    #[must_use]
+    pub fn may_hold_imported(&self, digest: &Digest, steady: u64) -> bool {
+        self.imported.parts.read().unwrap_or_else(PoisonError::into_inner).contains(&part(digest))
+            || (!self.has_all_imported() && self.may_ask(steady))
+    }
+
     /// Whether it is worth asking the storage about a key.
     pub(super) fn may_hold(&self, digest: &Digest, steady: u64) -> bool {
-        if !self.is_complete() || self.parts.read().unwrap_or_else(PoisonError::into_inner).contains(&part(digest)) {
-            return true;
-        }
+        !self.is_complete()
+            || self.parts.read().unwrap_or_else(PoisonError::into_inner).contains(&part(digest))
+            || self.may_ask(steady)
+    }
+
+    /// Counts a look-up of something unknown.
+    fn may_ask(&self, steady: u64) -> bool {
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
         let second = steady / 1_000_000;
         if asks.second != second {
@@ -86,5 +136,21 @@ mod tests {
         let asked = |second: u64| (0..1000).filter(|_| known.may_hold(&digest(2), second * 1_000_000)).count();
         assert_eq!((asked(7), asked(7), asked(8)), (100, 0, 100));
         assert!((0..1000).all(|_| known.may_hold(&digest(1), 7_000_000)), "the known are never held up");
+    }
+
+    #[test]
+    fn what_was_issued_elsewhere_is_looked_up_if_it_is_known() {
+        let known = Known::default();
+        let digest = |n: u8| [n; 32];
+        let asked = |second: u64| (0..1000).filter(|_| known.may_hold_imported(&digest(2), second * 1_000_000)).count();
+        assert!(known.may_be_imported(), "nobody knows yet");
+        assert_eq!((asked(1), asked(1), asked(2)), (100, 0, 100));
+        known.complete_imported();
+        assert!(!known.may_be_imported(), "there is none");
+        assert_eq!(asked(3), 0);
+        known.extend_imported([digest(2).as_slice()]);
+        assert!(known.may_be_imported());
+        assert_eq!(asked(3), 1000);
+        assert!(!known.may_hold_imported(&digest(3), 4_000_000));
     }
 }

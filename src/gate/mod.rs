@@ -75,6 +75,8 @@ pub struct Gate {
     missing: Cache<Half, u64, quick_cache::UnitWeighter, BuildHasherDefault<FirstEight>>,
     /// Which keys can exist at all.
     pub known: Known,
+    /// Grows with every secret that comes to exist, so that a look-up that began before isn't remembered as in vain.
+    made: AtomicU64,
     states: States,
     projects: Mutex<std::collections::HashMap<ProjectId, Arc<Project>>>,
     rulebook: Rulebook,
@@ -143,6 +145,7 @@ impl Gate {
                 quick_cache::sync::DefaultLifecycle::default(),
             ),
             known: Known::default(),
+            made: AtomicU64::new(0),
             states: States::default(),
             projects: Mutex::default(),
             rulebook: Rulebook::default(),
@@ -235,9 +238,14 @@ impl Gate {
                 return Ok(Found::Unknown);
             }
             let epoch = self.epoch.now();
+            let made = self.made.load(Ordering::SeqCst);
             let Some(facts) = load().await? else {
                 self.lookups.absent.fetch_add(1, Ordering::Relaxed);
                 self.missing.insert(half(digest), steady + MISSING_FOR);
+                // It may have been made meanwhile; whoever made it looks here after having counted it.
+                if self.made.load(Ordering::SeqCst) != made {
+                    self.missing.remove(&half(digest));
+                }
                 return Ok(Found::Unknown);
             };
             self.lookups.loaded.fetch_add(1, Ordering::Relaxed);
@@ -283,7 +291,18 @@ impl Gate {
     /// A new secret exists.
     pub fn made(&self, digest: &Digest) {
         self.known.add(digest);
+        self.made.fetch_add(1, Ordering::SeqCst);
         self.missing.remove(&half(digest));
+    }
+
+    /// Secrets that were issued elsewhere exist here now.
+    pub fn imported(&self, digests: &[Digest]) {
+        self.known.extend(digests.iter().map(Digest::as_slice));
+        self.known.extend_imported(digests.iter().map(Digest::as_slice));
+        self.made.fetch_add(1, Ordering::SeqCst);
+        for digest in digests {
+            self.missing.remove(&half(digest));
+        }
     }
 
     /// A key has changed in the storage.

@@ -9,6 +9,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::base::invalid::{FieldError, Invalid};
 use crate::gate::{self, Code, Rules, Standings};
@@ -29,6 +30,8 @@ struct Parts {
     errors: Vec<FieldError>,
     violated: Vec<Cow<'static, str>>,
     id: Option<String>,
+    /// Members of this problem alone.
+    members: Option<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -83,6 +86,7 @@ impl Problem {
             errors: Vec::new(),
             violated: Vec::new(),
             id: None,
+            members: None,
             headers: Vec::new(),
         }))
     }
@@ -186,6 +190,31 @@ impl Problem {
         self
     }
 
+    /// Adds the members of an object to the body, or puts them in place of those with the same names.
+    #[must_use]
+    pub fn with_members(mut self, members: Value) -> Self {
+        self.0.members = Some(members);
+        self
+    }
+
+    /// What went wrong, for machines.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// What went wrong, for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// What is wrong with which field; empty where the problem isn't one of fields.
+    #[must_use]
+    pub fn errors(&self) -> &[FieldError] {
+        &self.0.errors
+    }
+
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -208,6 +237,13 @@ impl Problem {
             id: self.0.id.as_deref(),
         };
         // Strings and numbers alone: can't fail.
+        let Some(Value::Object(members)) = &self.0.members else {
+            return serde_json::to_vec(&body).unwrap_or_default();
+        };
+        let mut body = json!(body);
+        if let Value::Object(fields) = &mut body {
+            fields.extend(members.clone());
+        }
         serde_json::to_vec(&body).unwrap_or_default()
     }
 }

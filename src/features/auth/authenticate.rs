@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::ctx::{Arrival, Ctx};
-use crate::features::keys::{self, format::PresentedKey};
+use crate::features::keys;
 use crate::features::scopes::ScopeQuery;
 use crate::features::{members, sessions};
 use crate::gate::people::LoggedIn;
@@ -118,7 +118,7 @@ async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
 
 /// A key that is good; where it may be used from isn't asked yet.
 async fn machine(ctx: &Ctx, key: &str, now: Moment) -> Result<Arc<Entry>, Problem> {
-    let digest = PresentedKey::parse(key).map_err(|_| refused())?.hash();
+    let digest = keys::secrets::shown(ctx, key, now.steady).ok_or_else(refused)?.digest;
     let entry = match ctx.gate.cached(&digest, now.steady) {
         Some(entry) => entry,
         None => match Box::pin(keys::secrets::find(ctx, &digest)).await? {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::features::{keys, limits, projects};
 use crate::infra::db::DbError;
@@ -69,7 +70,7 @@ pub async fn follow(ctx: &Ctx, position: &Position) -> Result<(), DbError> {
             let seen = position.0.lock().unwrap_or_else(PoisonError::into_inner).seen.contains_key(&row.seq);
             if !seen {
                 if let Some(change) = Change::read(&row.topic, &row.id) {
-                    match apply(ctx, change, row.origin == ctx.origin).await {
+                    match apply(ctx, change, row.at, row.origin == ctx.origin).await {
                         Err(error @ DbError::Unavailable(_)) => return Err(error),
                         // What is marked is marked. One row that can't be read mustn't keep the others from being heard.
                         Err(error) => tracing::error!(cause = %error, seq = row.seq, "a change can't be followed"),
@@ -95,7 +96,7 @@ pub async fn follow(ctx: &Ctx, position: &Position) -> Result<(), DbError> {
     Ok(())
 }
 
-async fn apply(ctx: &Ctx, change: Change, own: bool) -> Result<(), DbError> {
+async fn apply(ctx: &Ctx, change: Change, at: Timestamp, own: bool) -> Result<(), DbError> {
     match change {
         Change::Key(key) => {
             ctx.gate.changed(key);
@@ -111,6 +112,9 @@ async fn apply(ctx: &Ctx, change: Change, own: bool) -> Result<(), DbError> {
             limits::status::adopt_all(ctx, project).await?;
             projects::origins::read_in(ctx).await?;
         }
+        // The gate was told at once.
+        Change::Imported(_) if own => {}
+        Change::Imported(_) => keys::secrets::known::follow(ctx, at).await?,
         // Done when it was made; what was counted since then must stay.
         Change::Limits(_) if own => {}
         Change::Limits(key) => ctx.gate.reset(key),

@@ -20,17 +20,22 @@ pub enum Change {
     Key(KeyId),
     /// Something that holds for every key of a project.
     Project(ProjectId),
+    /// Keys that were issued elsewhere have come into a project; the ids of their secrets are of the same moment as this.
+    Imported(ProjectId),
     /// The counts of a key's limits were set back.
     Limits(KeyId),
     /// Somebody's sessions, or what they may do.
     Session(UserId),
 }
 
+/// Stands behind a project's id where keys were imported: what it has already isn't touched.
+const IMPORTED: &str = "/imported";
+
 impl Change {
     fn topic(&self) -> &'static str {
         match self {
             Self::Key(_) => "key",
-            Self::Project(_) => "project",
+            Self::Project(_) | Self::Imported(_) => "project",
             Self::Limits(_) => "limits",
             Self::Session(_) => "session",
         }
@@ -39,7 +44,10 @@ impl Change {
     fn read(topic: &str, id: &str) -> Option<Self> {
         match topic {
             "key" => id.parse().ok().map(Self::Key),
-            "project" => id.parse().ok().map(Self::Project),
+            "project" => match id.strip_suffix(IMPORTED) {
+                Some(id) => id.parse().ok().map(Self::Imported),
+                None => id.parse().ok().map(Self::Project),
+            },
             "limits" => id.parse().ok().map(Self::Limits),
             "session" => id.parse().ok().map(Self::Session),
             _ => None,
@@ -52,6 +60,7 @@ impl fmt::Display for Change {
         match self {
             Self::Key(id) | Self::Limits(id) => id.fmt(f),
             Self::Project(id) => id.fmt(f),
+            Self::Imported(id) => write!(f, "{id}{IMPORTED}"),
             Self::Session(id) => id.fmt(f),
         }
     }
@@ -87,6 +96,8 @@ impl Drop for Marking<'_> {
         match self.change {
             Change::Key(key) => gate.changed(key),
             Change::Project(project) => gate.project_changed(project),
+            // Whoever imports knows the secrets, and tells the gate of them.
+            Change::Imported(_) => {}
             Change::Limits(key) => gate.reset(key),
             Change::Session(_) => gate.people.changed(gate.epoch()),
         }

@@ -9,7 +9,7 @@ use super::Change;
 sql! {
     INSERT = Sql::same("INSERT INTO changes (at, topic, id, origin) VALUES ($1, $2, $3, $4)");
     LAST = Sql::same("SELECT coalesce(max(seq), 0) FROM changes");
-    AFTER = Sql::same("SELECT seq, topic, id, origin FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2");
+    AFTER = Sql::same("SELECT seq, at, topic, id, origin FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2");
     PRUNE = Sql::same("DELETE FROM changes WHERE at < $1 AND seq < (SELECT max(seq) FROM changes)");
 }
 
@@ -29,6 +29,7 @@ pub(super) async fn insert(tx: &mut Tx, change: Change, at: Timestamp, origin: &
 #[derive(sqlx::FromRow)]
 pub(super) struct Row {
     pub(super) seq: i64,
+    pub(super) at: Timestamp,
     pub(super) topic: String,
     pub(super) id: String,
     pub(super) origin: String,

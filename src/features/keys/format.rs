@@ -56,6 +56,17 @@ impl<'a> PresentedKey<'a> {
     }
 }
 
+/// The longest text that was issued elsewhere and is a key here, in characters.
+pub const MAX_FOREIGN: usize = 512;
+
+/// What the storage knows a text by that doesn't have our form: 1 to 512 visible ASCII characters. Nothing but the storage
+/// can tell whether it is a key.
+#[must_use]
+pub fn foreign(text: &str) -> Option<[u8; 32]> {
+    let fits = (1..=MAX_FOREIGN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| Sha256::digest(text).into())
+}
+
 /// A secret that was just made, with what is kept of it.
 #[derive(Debug)]
 pub struct NewSecret {
@@ -136,6 +147,16 @@ mod tests {
         #[test]
         fn anything_is_parsed_without_panic(text in ".{0,80}") {
             prop_assert!(PresentedKey::parse(&text).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_issued_elsewhere_is_visible_and_not_too_long() {
+        for good in ["x", "sk_live_51H", "AKIA/+=:;", &"~".repeat(512)] {
+            assert_eq!(foreign(good), Some(Sha256::digest(good).into()), "{good}");
+        }
+        for bad in ["", " ", "a b", "a\n", "\u{7f}", "é", &"~".repeat(513)] {
+            assert_eq!(foreign(bad), None, "{bad:?}");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod departure;
 pub mod format;
 pub mod http;
 pub mod list;
+pub mod moving;
 pub mod rules;
 pub mod secrets;
 pub mod store;
@@ -151,13 +152,19 @@ pub struct KeyView {
     pub path_allow: Option<Paths>,
 }
 
+/// What may be shown of a key. Of one that was issued elsewhere nothing may be known.
+fn display(key: &Key) -> String {
+    let joint = if key.prefix.is_empty() || key.prefix.ends_with('_') { "" } else { "_" };
+    format!("{}{joint}{}…{}", key.prefix, key.first_four, key.last_four)
+}
+
 impl KeyView {
     /// The key as it is at `now`.
     #[must_use]
     pub fn at(key: Key, now: Timestamp) -> Self {
         Self {
             status: rules::state(&key, None, now),
-            display: format!("{}_{}…{}", key.prefix, key.first_four, key.last_four),
+            display: display(&key),
             id: key.id,
             project_id: key.project_id,
             name: key.name,

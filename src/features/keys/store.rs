@@ -205,7 +205,7 @@ pub(super) async fn insert(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
 }
 
 /// What names are compared by.
-fn folded(name: &str) -> String {
+pub(super) fn folded(name: &str) -> String {
     name.to_lowercase()
 }
 

@@ -8,7 +8,6 @@ use crate::features::scopes::ScopeQuery;
 use crate::gate::{self, Checked, Client, Code, Entry, Found, Moment, Rules, Standings};
 use crate::infra::db::DbError;
 
-use super::format::PresentedKey;
 use super::secrets;
 
 /// What is asked.
@@ -46,24 +45,23 @@ pub struct Answer {
 /// # Errors
 /// The storage.
 pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, mut now: Moment) -> Result<Answer, DbError> {
-    let Ok(presented) = PresentedKey::parse(question.key) else {
+    let Some(shown) = secrets::shown(ctx, question.key, now.steady) else {
         return Ok(unknown(ctx, Code::Malformed, question.dry_run));
     };
-    let digest = presented.hash();
-    let entry = match ctx.gate.cached(&digest, now.steady) {
+    let entry = match ctx.gate.cached(&shown.digest, now.steady) {
         Some(entry) => entry,
         // In a box: what asks the storage is large, and would be copied with every question that doesn't.
-        None => match Box::pin(secrets::find(ctx, &digest)).await? {
+        None => match Box::pin(secrets::find(ctx, &shown.digest)).await? {
             Found::Entry(entry) => {
                 // That took its time.
                 now = ctx.moment();
                 entry
             }
-            Found::Unknown => return Ok(unknown(ctx, Code::NotFound, question.dry_run)),
+            Found::Unknown => return Ok(unknown(ctx, shown.absent(), question.dry_run)),
         },
     };
     if entry.gone || !reach.contains(entry.project()) {
-        return Ok(unknown(ctx, Code::NotFound, question.dry_run));
+        return Ok(unknown(ctx, shown.absent(), question.dry_run));
     }
     Ok(decide(ctx, entry, question, now))
 }

@@ -41,7 +41,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
-        let bytes = read(&parts.headers, inner).await?;
+        let bytes = read(&parts.headers, inner, MAX_BODY_BYTES).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -58,10 +58,13 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 /// The largest body of an ordinary route.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// The largest body of a route that takes much at once.
+const MAX_BULK_BYTES: usize = 16 * 1024 * 1024;
+
 /// How much of a body that is too large is read all the same, and thrown away: most clients look for an answer only once
 /// they have sent everything, and a connection that is closed before takes the answer with it. Clients that ask before they
 /// send (`Expect: 100-continue`) are told at once.
-const MAX_DRAINED_BYTES: usize = 8 * MAX_BODY_BYTES;
+const DRAINED_BYTES: usize = 7 * 1024 * 1024;
 
 /// The slowest that a body may come: so many bytes in so much time. Whoever sends less holds a place that others wait for.
 const SLOWEST: (Duration, usize) = (Duration::from_secs(10), 5_000);
@@ -79,23 +82,48 @@ pub async fn body<B>(headers: &HeaderMap, body: B) -> Result<Vec<u8>, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let bytes = read(headers, body).await?;
+    let bytes = read(headers, body, MAX_BODY_BYTES).await?;
     if has_json_type(headers) { Ok(bytes) } else { Err(unsupported()) }
 }
 
-async fn read<B>(headers: &HeaderMap, mut body: B) -> Result<Vec<u8>, Problem>
+/// A body of JSON values, one a line, still as text: at most 16 MiB.
+#[derive(Debug)]
+pub struct JsonLines(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonLines {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, inner) = request.into_parts();
+        let bytes = read(&parts.headers, inner, MAX_BULK_BYTES).await?;
+        if is_type(&parts.headers, |essence| LINES.contains(&essence)) {
+            Ok(Self(bytes.into()))
+        } else {
+            Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send a JSON object a line, with Content-Type: application/x-ndjson.",
+            ))
+        }
+    }
+}
+
+/// What JSON lines are declared as: there is no registered type.
+const LINES: [&str; 4] = ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"];
+
+async fn read<B>(headers: &HeaderMap, mut body: B, most: usize) -> Result<Vec<u8>, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let too_large = || Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE);
     let asks = headers.contains_key(header::EXPECT);
-    let bearable = if asks { MAX_BODY_BYTES } else { MAX_DRAINED_BYTES };
+    let bearable = if asks { most } else { most + DRAINED_BYTES };
     if body.size_hint().lower() > bearable as u64 {
         return Err(too_large());
     }
     let (mut bytes, mut length) = (Vec::new(), 0);
     let mut ended = false;
-    while !ended && length <= MAX_DRAINED_BYTES {
+    while !ended && length <= bearable {
         let enough = length + SLOWEST.1;
         let gather = async {
             while length < enough {
@@ -105,7 +133,7 @@ where
                 };
                 let Ok(data) = frame?.into_data() else { continue };
                 length += data.len();
-                if length <= MAX_BODY_BYTES {
+                if length <= most {
                     bytes.extend_from_slice(&data);
                 }
             }
@@ -116,7 +144,7 @@ where
             .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))?
             .map_err(|_| Problem::bad_request("bad_request", "The request's body ended early."))?;
     }
-    if length > MAX_BODY_BYTES { Err(too_large()) } else { Ok(bytes) }
+    if length > most { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {
@@ -126,8 +154,16 @@ fn has_json_type(headers: &HeaderMap) -> bool {
     if text == "application/json" {
         return true;
     }
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    is_type(headers, |essence| {
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
+}
+
+fn is_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool) -> bool {
+    let Some(text) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    fits(&text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 fn unsupported() -> Problem {
@@ -317,7 +353,7 @@ mod tests {
 
     async fn drained(request: Request) -> Result<Vec<u8>, Problem> {
         let (parts, body) = request.into_parts();
-        read(&parts.headers, body).await
+        read(&parts.headers, body, MAX_BODY_BYTES).await
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,10 @@
 
 mod create;
 mod delete;
+mod export;
 mod generate;
 mod get;
+mod import;
 mod list;
 mod patch;
 mod render;
@@ -29,6 +31,8 @@ pub fn router() -> OpenApiRouter<Ctx> {
         .routes(routes!(list::list_keys))
         .routes(routes!(revoke::revoke_key))
         .routes(routes!(list::list, create::create))
+        .routes(routes!(import::import))
+        .routes(routes!(export::export))
         .routes(routes!(get::own))
         .routes(routes!(get::get, patch::patch, delete::delete))
         .routes(routes!(revoke::revoke))

@@ -13,7 +13,6 @@ use crate::ctx::Ctx;
 use crate::features::auth::permission::KeysRevoke;
 use crate::features::auth::{Anywhere, OnKey};
 use crate::features::keys::change::{self, Target};
-use crate::features::keys::format::PresentedKey;
 use crate::features::keys::rules::{self, RevocationReason};
 use crate::features::keys::{KeyView, secrets, store};
 use crate::web::extract::{Json, OptionalJson, object};
@@ -129,11 +128,11 @@ pub(super) async fn revoke_key(
     Json(body): Json<RevokeKeyRequest>,
 ) -> Result<axum::Json<RevokedAnswer>, Problem> {
     body.note.as_deref().map(rules::note).transpose()?;
-    let by_key = match body.key.as_ref().map(|key| PresentedKey::parse(key.expose())) {
-        Some(Ok(key)) => secrets::store::by_hash(ctx.db.reader().await?.conn(), &key.hash())
+    let by_key = match body.key.as_ref().and_then(|key| secrets::shown(&ctx, key.expose(), ctx.steady())) {
+        Some(shown) => secrets::store::by_hash(ctx.db.reader().await?.conn(), &shown.digest)
             .await?
             .map(|found| (found.key, found.project)),
-        Some(Err(_)) | None => None,
+        None => None,
     };
     let by_id = match body.id.as_deref().map(str::parse) {
         Some(Ok(id)) => store::project_of(ctx.db.reader().await?.conn(), id).await?.map(|project| (id, project)),

@@ -1,7 +1,9 @@
-//! Reads in which secrets exist, once, after the start.
+//! Reads in which secrets exist: once, after the start; and what another process has imported since.
 
+use crate::base::clock::Timestamp;
 use crate::base::id::SecretId;
 use crate::ctx::Ctx;
+use crate::gate::Digest;
 use crate::infra::db::DbError;
 
 use super::store;
@@ -18,6 +20,16 @@ pub async fn read_in(ctx: &Ctx) -> Result<(), DbError> {
     if ctx.gate.known.is_complete() {
         return Ok(());
     }
+    // First, because until these are known every text that isn't a key may be one.
+    let mut after: Option<SecretId> = None;
+    while !ctx.gate.known.has_all_imported() {
+        let page = store::imported(ctx.db.reader().await?.conn(), after, PAGE).await?;
+        ctx.gate.known.extend_imported(page.iter().map(|(_, hash)| hash.as_slice()));
+        match page.last() {
+            Some((last, _)) => after = Some(*last),
+            None => ctx.gate.known.complete_imported(),
+        }
+    }
     let mut after: Option<SecretId> = None;
     loop {
         let page = store::digests(ctx.db.reader().await?.conn(), after, PAGE).await?;
@@ -27,5 +39,23 @@ pub async fn read_in(ctx: &Ctx) -> Result<(), DbError> {
             return Ok(());
         };
         after = Some(*last);
+    }
+}
+
+/// Reads in what was imported at `at`: the secrets of one import have ids of one moment, that of its row in the feed.
+///
+/// # Errors
+/// The storage.
+pub async fn follow(ctx: &Ctx, at: Timestamp) -> Result<(), DbError> {
+    let moment = u128::from(at.as_millis());
+    let (mut after, end) = (SecretId::from_bits(moment << 80), SecretId::from_bits((moment + 1) << 80));
+    loop {
+        let page = store::imported_between(ctx.db.reader().await?.conn(), after, end, PAGE).await?;
+        let digests: Vec<Digest> = page.iter().filter_map(|(_, hash)| hash.as_slice().try_into().ok()).collect();
+        ctx.gate.imported(&digests);
+        match page.last() {
+            Some((last, _)) => after = *last,
+            None => return Ok(()),
+        }
     }
 }

@@ -27,6 +27,10 @@ sql! {
     );
     HASHES = Sql::same("SELECT hash FROM key_secrets WHERE key_id = $1");
     DIGESTS = Sql::same("SELECT id, hash FROM key_secrets WHERE id > $1 ORDER BY id LIMIT $2");
+    IMPORTED = Sql::same("SELECT id, hash FROM key_secrets WHERE is_imported AND id > $1 ORDER BY id LIMIT $2");
+    IMPORTED_BETWEEN = Sql::same(
+        "SELECT id, hash FROM key_secrets WHERE is_imported AND id > $1 AND id < $2 ORDER BY id LIMIT $3",
+    );
 }
 
 #[derive(sqlx::FromRow)]
@@ -123,4 +127,24 @@ pub(super) async fn digests(
 ) -> Result<Vec<(SecretId, Vec<u8>)>, DbError> {
     let after = after.unwrap_or(SecretId::from_bits(0));
     on!(conn, DIGESTS, |c, sql| sqlx::query_as(sql).bind(after).bind(limit).fetch_all(c).await)
+}
+
+/// The digests of secrets that were issued elsewhere, in the order of their ids, a page at a time.
+pub(super) async fn imported(
+    conn: Conn<'_>,
+    after: Option<SecretId>,
+    limit: i64,
+) -> Result<Vec<(SecretId, Vec<u8>)>, DbError> {
+    let after = after.unwrap_or(SecretId::from_bits(0));
+    on!(conn, IMPORTED, |c, sql| sqlx::query_as(sql).bind(after).bind(limit).fetch_all(c).await)
+}
+
+/// The same, of those with ids between these two.
+pub(super) async fn imported_between(
+    conn: Conn<'_>,
+    after: SecretId,
+    before: SecretId,
+    limit: i64,
+) -> Result<Vec<(SecretId, Vec<u8>)>, DbError> {
+    on!(conn, IMPORTED_BETWEEN, |c, sql| sqlx::query_as(sql).bind(after).bind(before).bind(limit).fetch_all(c).await)
 }

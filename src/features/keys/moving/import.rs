@@ -1,0 +1,379 @@
+//! Moving in: keys that were issued elsewhere, by the hashes of their secrets.
+//!
+//! A line is a key, known by its `hash`. One that the project has already is skipped, so that an import that was broken off
+//! is simply run again. One that anybody else has is an error that doesn't say whose: nothing of another tenant moves or
+//! shows. Either every line is right and all are taken over in one transaction, or none; where a part may do, each
+//! [`CHUNK`] of lines is a transaction of its own.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
+use crate::base::invalid::{FieldError, Invalid};
+use crate::ctx::Ctx;
+use crate::features::audit::{self, By, Entry, Outcome};
+use crate::features::auth::permission::{KeysImport, Permission as _};
+use crate::features::auth::{Caller, Grants};
+use crate::features::changes::{self, Change};
+use crate::features::events::{self, Event};
+use crate::features::keys::Key;
+use crate::features::projects::{self, Project, ProjectView};
+use crate::features::scopes::Scopes;
+use crate::gate::{Digest, Settings};
+use crate::infra::db::{Conn, DbError, Tx};
+
+use super::line::{self, Line, MovedKey};
+use super::report::{Place, Report};
+use super::store::{self, NewKey, NewSecret};
+
+/// The most lines of one import.
+pub const MAX_LINES: u64 = 100_000;
+/// Lines that are read, compared and written at once.
+pub const CHUNK: u64 = 5_000;
+/// How often an import begins again because somebody else added one of its hashes meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// For whom keys are taken over.
+#[derive(Debug)]
+pub struct Importing<'a> {
+    /// For the audit trail.
+    pub by: &'a By,
+    /// Whose word it is; `None` is the command line.
+    pub caller: Option<&'a Caller>,
+    /// Into which project.
+    pub project: ProjectId,
+    /// The person who answers for the keys.
+    pub responsible: Option<UserId>,
+    /// Only look what would happen.
+    pub dry_run: bool,
+    /// Take over what is right, although other lines aren't.
+    pub partial: bool,
+    /// The line of a file on which the text begins, from 1 on.
+    pub first_line: u64,
+    /// How many keys stand before it.
+    pub first_index: u64,
+}
+
+/// Why nothing was taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The project is gone.
+    #[error("there is no such project")]
+    NoProject,
+    /// The permission was taken away a moment ago.
+    #[error("not allowed any more")]
+    Forbidden,
+    /// More than [`MAX_LINES`].
+    #[error("more than 100,000 lines")]
+    TooMany,
+    /// Lines are wrong, and a part won't do.
+    #[error("{} of {} lines are wrong", .0.failed, .0.total_processed)]
+    Refused(Report),
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] DbError),
+}
+
+/// A part of the text, in whole lines.
+#[derive(Clone, Debug)]
+struct Chunk {
+    text: Bytes,
+    first_line: u64,
+}
+
+/// Takes over the keys of a text, one a line.
+///
+/// # Errors
+/// See [`ImportError`]; then nothing has changed, unless a part may do: then the chunks before the error are taken over.
+pub async fn import(ctx: &Ctx, importing: &Importing<'_>, text: Bytes) -> Result<Report, ImportError> {
+    let chunks = cut(&text, importing.first_line)?;
+    let parts: Vec<&[Chunk]> =
+        if importing.partial && !importing.dry_run { chunks.chunks(1).collect() } else { vec![&chunks] };
+    let mut report = Report { dry_run: importing.dry_run, ..Report::default() };
+    for part in parts {
+        let mut attempt = 1;
+        let done = loop {
+            match take_over(ctx, importing, part, importing.first_index + report.total_processed).await {
+                Err(ImportError::Storage(error)) if error.is_unique() && attempt < ATTEMPTS => attempt += 1,
+                done => break done?,
+            }
+        };
+        report.add(done);
+    }
+    if report.failed > 0 && !importing.partial && !importing.dry_run {
+        report.created = 0;
+        return Err(ImportError::Refused(report));
+    }
+    Ok(report)
+}
+
+/// Finds the ends of lines; nothing is read yet.
+fn cut(text: &Bytes, first_line: u64) -> Result<Vec<Chunk>, ImportError> {
+    // Some editors begin a file so.
+    let text = if text.starts_with(b"\xef\xbb\xbf") { text.slice(3..) } else { text.clone() };
+    let mut chunks = Vec::new();
+    let (mut lines, mut start, mut first) = (0, 0, 0);
+    for (at, _) in text.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        lines += 1;
+        if lines - first == CHUNK {
+            chunks.push(Chunk { text: text.slice(start..=at), first_line: first_line + first });
+            (start, first) = (at + 1, lines);
+        }
+    }
+    if start < text.len() {
+        lines += u64::from(!text.ends_with(b"\n"));
+        chunks.push(Chunk { text: text.slice(start..), first_line: first_line + first });
+    }
+    if lines > MAX_LINES { Err(ImportError::TooMany) } else { Ok(chunks) }
+}
+
+/// Lines that aren't blank, each with its number.
+type Read = Vec<(u64, Result<Line, Vec<FieldError>>)>;
+
+/// Reads the lines of a chunk, on a thread of its own: it takes a while.
+async fn read(chunk: &Chunk, now: Timestamp) -> Read {
+    let Chunk { text, first_line } = chunk.clone();
+    let read = move || {
+        text.split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .zip(first_line..)
+            .filter(|(text, _)| !text.is_empty())
+            .map(|(text, line)| (line, line::read(text, now)))
+            .collect()
+    };
+    // Fails only where it panicked, which has been told already.
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}
+
+/// What is the same for every line of a transaction.
+struct Desk<'a> {
+    ctx: &'a Ctx,
+    importing: &'a Importing<'a>,
+    grants: Grants,
+    created_by: String,
+    now: Timestamp,
+    /// Hashes of the keys that lines before have made.
+    seen: HashSet<Digest>,
+    /// How many keys stand before this part.
+    first_index: u64,
+    report: Report,
+}
+
+/// Does a part of the import, in one transaction.
+async fn take_over(
+    ctx: &Ctx,
+    importing: &Importing<'_>,
+    chunks: &[Chunk],
+    first_index: u64,
+) -> Result<Report, ImportError> {
+    let desk = |grants| Desk {
+        ctx,
+        importing,
+        grants,
+        created_by: importing.caller.map_or_else(|| "system".to_owned(), Caller::id),
+        now: ctx.now(),
+        seen: HashSet::new(),
+        first_index,
+        report: Report::default(),
+    };
+    if importing.dry_run {
+        let mut reader = ctx.db.reader().await?;
+        there(projects::store::find(reader.conn(), importing.project).await?)?;
+        let mut desk = desk(grants(importing, reader.conn()).await?);
+        for chunk in chunks {
+            desk.judge(reader.conn(), chunk).await?;
+        }
+        return Ok(desk.report);
+    }
+    let mut tx = ctx.db.begin().await?;
+    let project = there(projects::store::lock(&mut tx, importing.project).await?)?;
+    let mut desk = desk(grants(importing, tx.conn()).await?);
+    let mut digests = Vec::new();
+    for chunk in chunks {
+        let new = desk.judge(tx.conn(), chunk).await?;
+        // Once a line is wrong nothing is kept, unless a part will do; the rest is looked at for the report.
+        if desk.report.failed == 0 || importing.partial {
+            store::add(&mut tx, &new).await?;
+            digests.extend(new.iter().flat_map(|new| new.secrets.iter().map(|secret| secret.hash)));
+        }
+    }
+    if digests.is_empty() || (desk.report.failed > 0 && !importing.partial) {
+        return Ok(desk.report);
+    }
+    note(&mut tx, ctx, importing, project, &desk).await?;
+    let known = Known { ctx, digests };
+    tx.commit().await?;
+    drop(known);
+    Ok(desk.report)
+}
+
+fn there(project: Option<Project>) -> Result<Project, ImportError> {
+    project.filter(|project| project.deleted_at.is_none()).ok_or(ImportError::NoProject)
+}
+
+/// What whoever imports may give, if they may import at all: somebody may have taken it away since the request came.
+async fn grants(importing: &Importing<'_>, conn: Conn<'_>) -> Result<Grants, ImportError> {
+    let Some(caller) = importing.caller else { return Ok(Grants::Everything) };
+    let grants = caller.grants_on(conn, importing.project).await?;
+    match &grants {
+        Grants::Role(role) if !role.is_some_and(|role| role.grants(KeysImport::SCOPE)) => Err(ImportError::Forbidden),
+        _ => Ok(grants),
+    }
+}
+
+/// Tells the gate of secrets when dropped: after the commit, whatever came of it, and also where the request is given up in
+/// the middle. A digest too many does no harm.
+struct Known<'a> {
+    ctx: &'a Ctx,
+    digests: Vec<Digest>,
+}
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        self.ctx.gate.imported(&self.digests);
+    }
+}
+
+/// Writes what an import leaves behind: one audit entry, one event and one change, with counts; not one a key.
+async fn note(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    importing: &Importing<'_>,
+    project: Project,
+    desk: &Desk<'_>,
+) -> Result<(), DbError> {
+    let (id, at) = (project.id, desk.now);
+    let Report { total_processed, created, skipped, failed, .. } = desk.report;
+    let entry = Entry {
+        by: importing.by,
+        at,
+        action: "keys.import",
+        resource_type: "project",
+        resource_id: Some(id.to_string()),
+        project: Some(id),
+        outcome: Outcome::Success,
+        changes: Some(json!({
+            "total_processed": total_processed, "created": created, "skipped": skipped, "failed": failed,
+        })),
+    };
+    audit::append(tx, ctx, entry).await?;
+    // The other processes find the secrets by the moment: their ids and this row share it.
+    changes::append(tx, ctx, Change::Imported(id), at).await?;
+    let mut data = json!(ProjectView::of(ctx, project));
+    data["keys_imported"] = created.into();
+    let event = Event { at, project: id, kind: "project.updated", resource_id: id.to_string(), data };
+    events::append(tx, ctx, event).await
+}
+
+impl Desk<'_> {
+    /// Looks at the lines of a chunk, and gives the keys that are to be added.
+    async fn judge(&mut self, conn: Conn<'_>, chunk: &Chunk) -> Result<Vec<NewKey>, ImportError> {
+        let lines = read(chunk, self.now).await;
+        let hashes: Vec<Digest> = lines
+            .iter()
+            .filter_map(|(_, line)| line.as_ref().ok())
+            .flat_map(|line| std::iter::once(line.hash).chain(line.older.iter().copied()))
+            .collect();
+        let existing = store::existing(conn, self.importing.project, &hashes).await?;
+        let existing: HashMap<Digest, bool> =
+            existing.into_iter().filter_map(|(hash, own)| Some((hash.as_slice().try_into().ok()?, own))).collect();
+        let mut new = Vec::new();
+        for (number, line) in lines {
+            let place = Place { index: self.first_index + self.report.total_processed, line: number };
+            self.report.total_processed += 1;
+            match line.and_then(|line| self.judge_line(line, &existing)) {
+                Ok(Some(key)) => {
+                    self.seen.extend(key.secrets.iter().map(|secret| secret.hash));
+                    self.report.created += 1;
+                    new.push(key);
+                }
+                Ok(None) => self.report.skipped += 1,
+                Err(errors) => self.report.refuse(place, errors),
+            }
+        }
+        Ok(new)
+    }
+
+    /// The key that a line makes; `None` for one that the project has.
+    fn judge_line(&self, line: Line, existing: &HashMap<Digest, bool>) -> Result<Option<NewKey>, Vec<FieldError>> {
+        if existing.get(&line.hash) == Some(&true) || self.seen.contains(&line.hash) {
+            return Ok(None);
+        }
+        // Whose it is, nobody learns. Of a superseded secret that the project has, it is another key's.
+        let is_taken = |hash: &Digest| existing.contains_key(hash) || self.seen.contains(hash);
+        let taken = |field: String| Invalid::field(field, "hash_taken", "is in use already").0;
+        if is_taken(&line.hash) {
+            return Err(taken("hash".to_owned()));
+        }
+        if let Some(i) = line.older.iter().position(is_taken) {
+            return Err(taken(format!("older[{i}].hash")));
+        }
+        let mut new = self.make(line);
+        self.admit(&mut new.key)?;
+        Ok(Some(new))
+    }
+
+    /// Whether whoever imports may bring this key in: the one place where this is asked, of what they hold and of what the
+    /// project allows. May narrow what the key is given.
+    fn admit(&self, key: &mut Key) -> Result<(), Vec<FieldError>> {
+        if let Some(i) = key.scopes.iter().position(|scope| !self.grants.allow(scope)) {
+            let message = "nobody brings in a scope that they don't hold themselves";
+            return Err(Invalid::field(format!("scopes[{i}]"), "scope_not_held", message).0);
+        }
+        Ok(())
+    }
+
+    fn make(&self, line: Line) -> NewKey {
+        let Line { hash, older, key: moved } = line;
+        let secret = |hash, prefix: Option<String>, start: Option<String>, end: Option<String>, expires_at| NewSecret {
+            id: SecretId::generate(self.now, &*self.ctx.rng),
+            hash,
+            prefix: prefix.unwrap_or_default(),
+            first_four: start.unwrap_or_default(),
+            last_four: end.unwrap_or_default(),
+            expires_at,
+        };
+        let mut secrets: Vec<NewSecret> = moved
+            .older
+            .into_iter()
+            .zip(older)
+            .map(|(older, hash)| secret(hash, older.prefix, older.start, older.end, Some(older.expires_at)))
+            .collect();
+        secrets.push(secret(hash, moved.prefix.clone(), moved.start.clone(), moved.end.clone(), None));
+        let MovedKey { prefix, start, end, name, description, owner, scopes, metadata, .. } = moved;
+        let key = Key {
+            id: KeyId::generate(self.now, &*self.ctx.rng),
+            project_id: self.importing.project,
+            user_id: self.importing.responsible,
+            created_by: self.created_by.clone(),
+            name: name.unwrap_or_default(),
+            description,
+            owner,
+            scopes: Scopes::new(scopes.unwrap_or_default().iter().cloned()),
+            metadata: metadata.unwrap_or_default(),
+            disabled_at: moved.disabled.and_then(|disabled| disabled.then_some(self.now)),
+            revoked_at: moved.revoked_at,
+            revoked_reason: moved.revoked_at.map(|_| moved.revoked_reason.unwrap_or_default().word().to_owned()),
+            revoked_note: moved.revoked_note,
+            expires_at: moved.expires_at,
+            last_used_at: None,
+            created_at: moved.created_at.unwrap_or(self.now),
+            updated_at: self.now,
+            prefix: prefix.unwrap_or_default(),
+            first_four: start.unwrap_or_default(),
+            last_four: end.unwrap_or_default(),
+            settings: Settings {
+                limits: moved.limits,
+                concurrency: moved.concurrency,
+                ip_allow: moved.ip_allow,
+                schedule: moved.schedule,
+                method_allow: moved.method_allow,
+                path_allow: moved.path_allow,
+            },
+        };
+        NewKey { key, secrets }
+    }
+}
