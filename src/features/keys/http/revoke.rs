@@ -132,6 +132,7 @@ pub(super) async fn revoke_key(
     let by_key = match body.key.as_ref().map(|key| PresentedKey::parse(key.expose())) {
         Some(Ok(key)) => secrets::store::by_hash(ctx.db.reader().await?.conn(), &key.hash())
             .await?
+            .filter(|found| !found.gone)
             .map(|found| (found.key, found.project)),
         Some(Err(_)) | None => None,
     };
