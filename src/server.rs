@@ -70,6 +70,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(limits::http::router())
         .merge(projects::http::router())
         .merge(members::http::router())
+        .merge(users::http::administration())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));

@@ -52,9 +52,12 @@ pub(crate) enum Command {
     /// Print the OpenAPI document.
     #[command(after_help = "Example: keyward openapi > openapi.json")]
     Openapi,
-    /// Make and list people.
+    /// Make and list people, keep them out, and give them new passwords.
     #[command(subcommand)]
     Users(Users),
+    /// Make, list and delete projects.
+    #[command(subcommand)]
+    Projects(Projects),
     /// Make, list, show and revoke keys; move them in and out.
     #[command(subcommand)]
     Keys(Keys),
@@ -74,7 +77,8 @@ impl Command {
     pub(crate) fn only_looks(&self) -> bool {
         matches!(
             self,
-            Self::Users(Users::List(_))
+            Self::Users(Users::List(_) | Users::Disable { .. } | Users::Enable { .. } | Users::ResetPassword { .. })
+                | Self::Projects(Projects::List { .. } | Projects::Delete { .. })
                 | Self::Keys(
                     Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. } | Keys::Import(_) | Keys::Export { .. }
                 )
@@ -97,6 +101,64 @@ pub(crate) enum Users {
     /// List people, newest first.
     #[command(after_help = "Example: keyward users list --format json")]
     List(Page),
+    /// Keep a person out until they are enabled. Their sessions end; what becomes of their keys is each project's choice.
+    #[command(after_help = "Example: keyward users disable ada")]
+    Disable {
+        /// Their name.
+        username: String,
+    },
+    /// Let a person in again. Keys that were disabled with them stay disabled.
+    #[command(after_help = "Example: keyward users enable ada")]
+    Enable {
+        /// Their name.
+        username: String,
+    },
+    /// Give a person a new password, and end their sessions. It is asked for, or read from standard input.
+    #[command(after_help = "Example: keyward users reset-password ada < password.txt")]
+    ResetPassword {
+        /// Their name.
+        username: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Projects {
+    /// Make a project.
+    #[command(after_help = "Example: keyward projects create shop --prefix shop_live --owner ada")]
+    Create {
+        /// For people: 1 to 100 characters.
+        name: String,
+        /// What its keys begin with.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// For people.
+        #[arg(long)]
+        description: Option<String>,
+        /// Its first owner; without one, an administrator gives it one.
+        #[arg(long, value_name = "USERNAME")]
+        owner: Option<String>,
+    },
+    /// List projects, newest first.
+    #[command(after_help = "Example: keyward projects list --user ada")]
+    List {
+        /// Only those of which this person is a member.
+        #[arg(long, value_name = "USERNAME")]
+        user: Option<String>,
+        /// Only those that are deleted and can be restored.
+        #[arg(long)]
+        deleted: bool,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Delete a project: its keys are refused at once; for a while it can be restored.
+    #[command(after_help = "Example: keyward projects delete prj_01K5ZV8QXW3M7C2R9T4B6D8F0G --force")]
+    Delete {
+        /// Its id.
+        id: String,
+        /// Don't ask.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Which part of a list.

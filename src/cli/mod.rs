@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod moving;
 mod output;
+mod projects;
 mod ratelimit;
 mod serve;
 mod users;
@@ -58,6 +59,8 @@ refused!(
     prometheus::Error,
     crate::server::ListenError,
     crate::features::users::register::RegisterError,
+    crate::features::users::admin::AdminError,
+    crate::features::projects::ProjectError,
     crate::features::keys::create::CreateError,
     crate::features::keys::change::ChangeError,
     crate::features::keys::moving::import::ImportError,
@@ -108,12 +111,13 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Doctor => doctor::doctor(&config, format).await,
             Command::Config => config::show(&loaded, format),
             Command::Openapi => config::openapi(config).await,
-            Command::Users(_) | Command::Keys(_) | Command::Ratelimit(_)
+            Command::Users(_) | Command::Projects(_) | Command::Keys(_) | Command::Ratelimit(_)
                 if command.only_looks() && is_missing(&config) =>
             {
                 Err(no_database())
             }
             Command::Users(command) => users::run(&ready(config).await?, command, format).await,
+            Command::Projects(command) => projects::run(&ready(config).await?, command, format).await,
             Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),

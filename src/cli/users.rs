@@ -8,7 +8,10 @@ use crate::base::page::Limit;
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::By;
-use crate::features::users::{manage, register};
+use crate::features::users::admin::{self, Acting};
+use crate::features::users::rules::Username;
+use crate::features::users::store::{self, Filter};
+use crate::features::users::{Account, Status, manage, register};
 
 use super::args::{Format, Users};
 use super::{Failure, output};
@@ -27,15 +30,16 @@ pub(super) async fn run(ctx: &Ctx, command: Users, format: Format) -> Result<(),
         }
         Users::List(page) => {
             let after = super::keys::cursor(page.cursor.as_deref())?;
-            let users = manage::list(ctx, after, Limit::new(page.limit).unwrap_or_default()).await?;
+            let users =
+                manage::list(ctx, &Filter::default(), after, Limit::new(page.limit).unwrap_or_default()).await?;
             match format {
                 Format::Json => output::json(&users)?,
                 Format::Table => {
                     let rows = users.data.iter().map(|user| {
-                        let state = match (user.disabled_at, user.is_admin) {
-                            (Some(_), _) => "disabled",
-                            (None, true) => "administrator",
-                            (None, false) => "active",
+                        let state = match (user.status, user.is_admin) {
+                            (Status::Disabled, _) => "disabled",
+                            (Status::Active, true) => "administrator",
+                            (Status::Active, false) => "active",
                         };
                         vec![user.id.to_string(), user.username.clone(), state.to_owned(), user.created_at.to_string()]
                     });
@@ -44,9 +48,49 @@ pub(super) async fn run(ctx: &Ctx, command: Users, format: Format) -> Result<(),
                 }
             }
         }
+        Users::Disable { username } => {
+            let id = person(ctx, &username).await?.id;
+            let by = By::system("cli", ctx);
+            let user = admin::disable(ctx, Acting { caller: None, by: &by }, id).await?;
+            done("disabled", &user, format).await?;
+        }
+        Users::Enable { username } => {
+            let id = person(ctx, &username).await?.id;
+            let by = By::system("cli", ctx);
+            let user = admin::enable(ctx, Acting { caller: None, by: &by }, id).await?;
+            done("enabled", &user, format).await?;
+        }
+        Users::ResetPassword { username } => {
+            let user = person(ctx, &username).await?;
+            let password = new_password()?;
+            let by = By::system("cli", ctx);
+            admin::reset_password(ctx, Acting { caller: None, by: &by }, user.id, &password).await?;
+            done("changed the password of", &user, format).await?;
+        }
     }
     ctx.db.close().await;
     Ok(())
+}
+
+/// Says what was done, once running services know.
+async fn done(what: &str, user: &Account, format: Format) -> Result<(), Failure> {
+    super::keys::obeyed().await;
+    match format {
+        Format::Json => output::json(user),
+        Format::Table => {
+            output::say(&format!("{what} {} ({})", user.username, user.id));
+            Ok(())
+        }
+    }
+}
+
+/// Somebody by their name.
+pub(super) async fn person(ctx: &Ctx, username: &str) -> Result<Account, Failure> {
+    let missing = || Failure::Refused("there is no such person".to_owned());
+    let username = Username::parse(username).map_err(|_| missing())?;
+    let mut reader = ctx.db.reader().await?;
+    let found = store::credentials(reader.conn(), &username).await?.ok_or_else(missing)?;
+    Ok(store::find(reader.conn(), found.id).await?.ok_or_else(missing)?.into())
 }
 
 /// Asks twice on a terminal; reads one line otherwise.

@@ -183,6 +183,13 @@ impl Problem {
         self.0.code = code;
     }
 
+    /// Says what stands in the way, piece by piece.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.errors = errors;
+        self
+    }
+
     /// Names what an earlier request made.
     #[must_use]
     pub fn with_id(mut self, id: String) -> Self {

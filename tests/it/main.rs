@@ -11,6 +11,7 @@
 mod api;
 mod architecture;
 mod harness;
+mod permissions;
 mod process;
 mod readme;
 mod store;

@@ -16,8 +16,9 @@ use crate::web::extract::Path;
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
+use super::again::{self, Wanted};
 use super::layers::ApiKey;
-use super::{Access, Caller, Machine, Permission, Person, Reach, authenticate};
+use super::{Caller, Machine, Permission, Person, Reach, authenticate};
 
 pub(crate) fn forbidden() -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "The caller isn't allowed to do this.")
@@ -30,6 +31,15 @@ pub(crate) fn key_not_found() -> Problem {
 
 fn own_client<'a>(origin: &RequestContext, parts: &'a Parts) -> Client<'a> {
     Client { ip: Some(origin.ip), method: Some(parts.method.as_str()), path: Some(parts.uri.path()) }
+}
+
+/// Who calls; what they want to do is asked with the same breath, and again when the body is there.
+async fn admitted(parts: &mut Parts, ctx: &Ctx, wanted: Wanted) -> Result<(Caller, By), Problem> {
+    let since = again::moment(ctx);
+    let (caller, by) = authenticated(parts, ctx).await?;
+    wanted.of(ctx, &caller).await?;
+    again::note(parts, ctx, &by.origin, since, wanted);
+    Ok((caller, by))
 }
 
 async fn authenticated(parts: &mut Parts, ctx: &Ctx) -> Result<(Caller, By), Problem> {
@@ -58,7 +68,7 @@ impl FromRequestParts<Ctx> for PersonCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
-        match authenticated(parts, ctx).await? {
+        match admitted(parts, ctx, Wanted::Nothing).await? {
             (Caller::Person(person), by) => Ok(Self { person, by }),
             (Caller::Machine(_), _) => {
                 Err(Problem::new(StatusCode::FORBIDDEN, "person_required", "Only a person can do this, not a key."))
@@ -75,7 +85,7 @@ impl FromRequestParts<Ctx> for KeyCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
-        match authenticated(parts, ctx).await? {
+        match admitted(parts, ctx, Wanted::Nothing).await? {
             (Caller::Machine(machine), _) => Ok(Self(machine)),
             (Caller::Person(_), _) => Err(Problem::new(
                 StatusCode::FORBIDDEN,
@@ -98,18 +108,8 @@ pub struct InProject<P> {
     permission: PhantomData<P>,
 }
 
-async fn check(
-    ctx: &Ctx,
-    caller: &Caller,
-    scope: &str,
-    project: ProjectId,
-    hidden: fn() -> Problem,
-) -> Result<(), Problem> {
-    match caller.access(ctx, scope, project).await? {
-        Access::Granted => Ok(()),
-        Access::Forbidden => Err(forbidden()),
-        Access::Hidden => Err(hidden()),
-    }
+fn within(scope: &'static str, project: ProjectId, hidden: fn() -> Problem) -> Wanted {
+    Wanted::In { scope, project, deleted: false, hidden }
 }
 
 fn project_not_found() -> Problem {
@@ -122,7 +122,7 @@ impl<P: Permission> InProject<P> {
     /// # Errors
     /// It isn't held, or the storage.
     pub async fn also<Q: Permission>(&self, ctx: &Ctx) -> Result<(), Problem> {
-        check(ctx, &self.caller, Q::SCOPE, self.project, project_not_found).await
+        within(Q::SCOPE, self.project, project_not_found).of(ctx, &self.caller).await
     }
 }
 
@@ -130,9 +130,12 @@ impl<P: Permission> FromRequestParts<Ctx> for InProject<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let since = again::moment(ctx);
         let (caller, by) = authenticated(parts, ctx).await?;
         let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| project_not_found())?;
-        check(ctx, &caller, P::SCOPE, project, project_not_found).await?;
+        let wanted = within(P::SCOPE, project, project_not_found);
+        wanted.of(ctx, &caller).await?;
+        again::note(parts, ctx, &by.origin, since, wanted);
         Ok(Self { caller, by, project, permission: PhantomData })
     }
 }
@@ -145,13 +148,13 @@ impl<P: Permission> FromRequestParts<Ctx> for InAnyProject<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let since = again::moment(ctx);
         let (caller, by) = authenticated(parts, ctx).await?;
         let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| project_not_found())?;
-        match caller.access_to_deleted(ctx, P::SCOPE, project).await? {
-            Access::Granted => Ok(Self(InProject { caller, by, project, permission: PhantomData })),
-            Access::Forbidden => Err(forbidden()),
-            Access::Hidden => Err(project_not_found()),
-        }
+        let wanted = Wanted::In { scope: P::SCOPE, project, deleted: true, hidden: project_not_found };
+        wanted.of(ctx, &caller).await?;
+        again::note(parts, ctx, &by.origin, since, wanted);
+        Ok(Self(InProject { caller, by, project, permission: PhantomData }))
     }
 }
 
@@ -169,12 +172,8 @@ impl<P: Permission> FromRequestParts<Ctx> for Instance<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
-        let (caller, by) = authenticated(parts, ctx).await?;
-        if caller.holds_everywhere(P::SCOPE) {
-            Ok(Self { caller, by, permission: PhantomData })
-        } else {
-            Err(forbidden())
-        }
+        let (caller, by) = admitted(parts, ctx, Wanted::Instance(P::SCOPE)).await?;
+        Ok(Self { caller, by, permission: PhantomData })
     }
 }
 
@@ -191,7 +190,7 @@ impl FromRequestParts<Ctx> for Anybody {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
-        let (caller, by) = authenticated(parts, ctx).await?;
+        let (caller, by) = admitted(parts, ctx, Wanted::Nothing).await?;
         Ok(Self { caller, by })
     }
 }
@@ -212,6 +211,7 @@ impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let since = again::moment(ctx);
         let (caller, by) = authenticated(parts, ctx).await?;
         let project = match &caller {
             Caller::Machine(machine) => machine.project(),
@@ -219,7 +219,9 @@ impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
                 .await?
                 .ok_or_else(|| Problem::not_found("project_not_found", "You have no project of your own."))?,
         };
-        check(ctx, &caller, P::SCOPE, project, forbidden).await?;
+        let wanted = within(P::SCOPE, project, forbidden);
+        wanted.of(ctx, &caller).await?;
+        again::note(parts, ctx, &by.origin, since, wanted);
         Ok(Self { caller, by, project, permission: PhantomData })
     }
 }
@@ -242,10 +244,13 @@ impl<P: Permission> FromRequestParts<Ctx> for OnKey<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let since = again::moment(ctx);
         let (caller, by) = authenticated(parts, ctx).await?;
         let Path(key) = Path::from_request_parts(parts, ctx).await.map_err(|_| key_not_found())?;
         let project = keys::store::project_of(ctx.db.reader().await?.conn(), key).await?.ok_or_else(key_not_found)?;
-        check(ctx, &caller, P::SCOPE, project, key_not_found).await?;
+        let wanted = within(P::SCOPE, project, key_not_found);
+        wanted.of(ctx, &caller).await?;
+        again::note(parts, ctx, &by.origin, since, wanted);
         Ok(Self { caller, by, project, key, permission: PhantomData })
     }
 }
@@ -266,11 +271,13 @@ impl<P: Permission> FromRequestParts<Ctx> for Anywhere<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let since = again::moment(ctx);
         let (caller, by) = authenticated(parts, ctx).await?;
         let reach = caller.reach(P::SCOPE);
         if reach.is_empty() {
             return Err(forbidden());
         }
+        again::note(parts, ctx, &by.origin, since, Wanted::Within(P::SCOPE, reach.clone()));
         Ok(Self { caller, by, reach, permission: PhantomData })
     }
 }

@@ -3,6 +3,7 @@
 //! `permission` names what can be allowed; `authenticate` finds out who calls; `extract` are the extractors that a handler
 //! must name to get at a project or a key, so that one that forgets to ask for permission doesn't compile.
 
+mod again;
 pub mod authenticate;
 mod extract;
 pub mod http;
@@ -19,13 +20,12 @@ use crate::base::id::{ProjectId, UserId};
 use crate::ctx::Ctx;
 use crate::gate::Entry;
 use crate::gate::people::LoggedIn;
-use crate::infra::db::{Conn, DbError};
+use crate::infra::db::{Conn, DbError, Tx};
 use crate::web::request::{CallerId, RequestContext};
 
 use super::audit::{Actor, By};
-use super::members;
-use super::scopes::Scope;
-use super::scopes::Scopes;
+use super::scopes::{Scope, Scopes};
+use super::{members, users};
 
 /// Whoever proved who they are.
 #[derive(Clone, Debug)]
@@ -97,6 +97,17 @@ impl Reach {
             Self::Nowhere => true,
             Self::Projects(projects) => projects.is_empty(),
             Self::Everywhere | Self::Project(_) => false,
+        }
+    }
+
+    /// Whether all of these are among others.
+    #[must_use]
+    pub fn is_within(&self, others: &Self) -> bool {
+        match self {
+            Self::Nowhere => true,
+            Self::Everywhere => *others == Self::Everywhere,
+            Self::Project(project) => others.contains(*project),
+            Self::Projects(projects) => projects.iter().all(|project| others.contains(*project)),
         }
     }
 
@@ -184,7 +195,8 @@ impl Caller {
         };
         Ok(match (self, standing.role) {
             (Self::Machine(machine), _) => granted(machine.covers(scope)),
-            (Self::Person(person), _) if person.is_admin => Access::Granted,
+            // As it is now, not as it was when the session was read.
+            (Self::Person(_), _) if standing.is_admin => Access::Granted,
             (Self::Person(_), Some(role)) => granted(role.grants(scope)),
             (Self::Person(_), None) => Access::Hidden,
         })
@@ -230,11 +242,7 @@ impl Caller {
     pub async fn grants_on(&self, conn: Conn<'_>, project: ProjectId) -> Result<Grants, DbError> {
         match self {
             Self::Machine(machine) => Ok(Grants::Held(machine.scopes())),
-            Self::Person(person) if person.is_admin => Ok(Grants::Everything),
-            Self::Person(person) => {
-                let standing = members::store::standing(conn, project, person.user).await?;
-                Ok(Grants::Role(standing.and_then(|standing| standing.role)))
-            }
+            Self::Person(person) => Grants::of(conn, project, person.user).await,
         }
     }
 }
@@ -246,30 +254,68 @@ pub enum Grants {
     Everything,
     /// A key: what it was given.
     Held(Scopes),
-    /// A person: of Keyward's own scopes those of their role; the rest is the project's own catalogue, for which they
-    /// stand.
-    Role(Option<Role>),
+    /// A person: of Keyward's own scopes those of their role, or all as an administrator; the rest is the project's own
+    /// catalogue, for which its members stand.
+    Person {
+        /// Who.
+        user: UserId,
+        /// Their role in the project.
+        role: Option<Role>,
+        /// Whether they may act in every project.
+        is_admin: bool,
+    },
 }
 
 impl Grants {
+    async fn of(conn: Conn<'_>, project: ProjectId, user: UserId) -> Result<Self, DbError> {
+        let standing = members::store::standing(conn, project, user).await?;
+        let standing = standing.filter(|standing| !standing.is_deleted);
+        Ok(Self::Person {
+            user,
+            role: standing.and_then(|standing| standing.role),
+            is_admin: standing.is_some_and(|standing| standing.is_admin),
+        })
+    }
+
+    /// The same as they stand until the transaction ends: what somebody lost since they asked is gone, and nobody takes more
+    /// from them meanwhile.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn fresh(&self, tx: &mut Tx, project: ProjectId) -> Result<Self, DbError> {
+        match self {
+            Self::Person { user, .. } => {
+                users::store::lock(tx, *user).await?;
+                Self::of(tx.conn(), project, *user).await
+            }
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// Whether one of Keyward's own is held.
+    #[must_use]
+    pub fn hold(&self, scope: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Held(held) => held.cover(scope),
+            Self::Person { role, is_admin, .. } => *is_admin || role.is_some_and(|role| role.grants(scope)),
+        }
+    }
+
     /// Whether this one may be given.
     #[must_use]
     pub fn allow(&self, scope: &Scope) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Held(held) => held.cover(scope.as_str()),
-            Self::Role(role) => !scope.is_own() || role.is_some_and(|role| role.grants(scope.as_str())),
-        }
+        let is_theirs = match self {
+            Self::Person { role, .. } => !scope.is_own() && role.is_some(),
+            Self::Everything | Self::Held(_) => false,
+        };
+        is_theirs || self.hold(scope.as_str())
     }
 
     /// Whether this role may be given, and taken: every scope that it grants is held.
     #[must_use]
     pub fn allow_role(&self, role: Role) -> bool {
-        role.scopes().iter().all(|scope| match self {
-            Self::Everything => true,
-            Self::Held(held) => held.cover(scope),
-            Self::Role(own) => own.is_some_and(|own| own.grants(scope)),
-        })
+        role.scopes().iter().all(|scope| self.hold(scope))
     }
 }
 
@@ -278,15 +324,21 @@ mod tests {
     use super::permission::ROLES;
     use super::*;
 
+    fn person(role: Option<Role>) -> Grants {
+        Grants::Person { user: UserId::from_bits(1), role, is_admin: false }
+    }
+
     #[test]
     fn nobody_grants_what_they_do_not_hold() {
         let scope = |text: &str| text.parse::<Scope>().unwrap();
-        let member = Grants::Role(Some(Role::Member));
+        let member = person(Some(Role::Member));
         assert!(member.allow(&scope("orders:*")) && member.allow(&scope("keyward:keys:read")));
         assert!(!member.allow(&scope("keyward:*")) && !member.allow(&scope("keyward:projects:delete")));
-        assert!(Grants::Role(Some(Role::Owner)).allow(&scope("keyward:*")));
-        assert!(!Grants::Role(None).allow(&scope("keyward:keys:read")));
-        assert!(!Grants::Role(Some(Role::Admin)).allow(&scope("keyward:*")));
+        assert!(person(Some(Role::Owner)).allow(&scope("keyward:*")));
+        assert!(!person(None).allow(&scope("keyward:keys:read")) && !person(None).allow(&scope("orders:read")));
+        let admin = Grants::Person { user: UserId::from_bits(1), role: None, is_admin: true };
+        assert!(admin.allow(&scope("keyward:*")) && admin.allow(&scope("orders:*")) && admin.allow_role(Role::Owner));
+        assert!(!person(Some(Role::Admin)).allow(&scope("keyward:*")));
         let key = Grants::Held(Scopes::new([scope("keyward:keys:create"), scope("orders:*")]));
         assert!(key.allow(&scope("orders:read")) && key.allow(&scope("keyward:keys:create")));
         assert!(!key.allow(&scope("users:read")) && !key.allow(&scope("keyward:keys:*")));
@@ -296,14 +348,14 @@ mod tests {
     fn nobody_gives_a_role_that_grants_more_than_their_own() {
         for own in ROLES {
             for given in ROLES {
-                let allowed = Grants::Role(Some(own)).allow_role(given);
+                let allowed = person(Some(own)).allow_role(given);
                 let less_or_same = given.scopes().iter().all(|scope| own.grants(scope));
                 assert_eq!(allowed, less_or_same, "{own:?} gives {given:?}");
             }
         }
-        assert!(!Grants::Role(Some(Role::Admin)).allow_role(Role::Owner));
-        assert!(Grants::Role(Some(Role::Admin)).allow_role(Role::Admin));
-        assert!(!Grants::Role(None).allow_role(Role::Viewer));
+        assert!(!person(Some(Role::Admin)).allow_role(Role::Owner));
+        assert!(person(Some(Role::Admin)).allow_role(Role::Admin));
+        assert!(!person(None).allow_role(Role::Viewer));
         let key = Grants::Held(Scopes::new(["keyward:members:*".parse().unwrap()]));
         assert!(!key.allow_role(Role::Viewer));
     }

@@ -40,6 +40,13 @@ pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     IN_PROJECTS.iter().chain(INSTANCE)
 }
 
+/// Whether a scope under `keyward:` means anything: a permission, or a wildcard over some. Others may come to mean
+/// something later, and nobody should hold that by accident.
+#[must_use]
+pub fn is_known(scope: &str) -> bool {
+    all().any(|(known, _)| crate::features::scopes::covers(scope, known))
+}
+
 permissions! {
     /// See keys and their settings, never their secrets.
     KeysRead = "keyward:keys:read";
@@ -187,6 +194,18 @@ mod tests {
         for (scope, text) in all() {
             assert!(scope.parse::<crate::features::scopes::Scope>().unwrap().is_own(), "{scope}");
             assert!(!text.trim().is_empty(), "{scope}");
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_is_unknown() {
+        for known in ["keyward:*", "keyward:keys:*", "keyward:keys:read", "keyward:users:*"] {
+            assert!(is_known(known), "{known}");
+        }
+        for unknown in
+            ["keyward:nonsense:x", "keyward:nonsense:*", "keyward:keys:reed", "keyward:keys:read:*", "keyward:keys"]
+        {
+            assert!(!is_known(unknown), "{unknown}");
         }
     }
 

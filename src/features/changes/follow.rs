@@ -112,11 +112,9 @@ async fn apply(ctx: &Ctx, change: Change, at: Timestamp, own: bool) -> Result<()
             limits::status::adopt_all(ctx, project).await?;
             projects::origins::read_in(ctx).await?;
         }
-        // The gate was told at once.
-        Change::Imported(_) if own => {}
+        // Done when it was made: what was counted since then must stay, and the gate knows the secrets.
+        Change::Limits(_) | Change::Imported(_) if own => {}
         Change::Imported(_) => keys::secrets::known::follow(ctx, at).await?,
-        // Done when it was made; what was counted since then must stay.
-        Change::Limits(_) if own => {}
         Change::Limits(key) => ctx.gate.reset(key),
         Change::Session(_) => ctx.gate.people.changed(ctx.gate.epoch()),
     }

@@ -11,6 +11,7 @@ use crate::base::invalid::Invalid;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::auth::Grants;
+use crate::features::auth::permission::{KeysUpdate, Permission as _};
 use crate::features::changes::{self, Change, Marking};
 use crate::features::events::{self, Event};
 use crate::features::limits;
@@ -39,6 +40,9 @@ pub enum ChangeError {
     /// There is no such key in the project.
     #[error("there is no such key")]
     NotFound,
+    /// Whoever changes it may not change keys any more.
+    #[error("the caller may not change keys here")]
+    Forbidden,
     /// A new scope that the caller doesn't hold.
     #[error("a scope that the caller doesn't hold")]
     NotHeld,
@@ -96,7 +100,13 @@ pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants)
         scopes: patch.scopes.as_ref(),
         metadata: patch.metadata.as_ref(),
     })?;
-    apply(ctx, target, "key.update", "key.updated", |key, _| {
+    let mut tx = ctx.db.begin().await?;
+    // As it stands now: a request may have been under way for a while.
+    let grants = grants.fresh(&mut tx, target.project).await?;
+    if !grants.hold(KeysUpdate::SCOPE) {
+        return Err(ChangeError::Forbidden);
+    }
+    apply_in(tx, ctx, target, "key.update", "key.updated", |key, _| {
         if key.revoked_at.is_some() {
             return Err(ChangeError::Revoked);
         }
@@ -113,6 +123,7 @@ pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants)
         if scopes.as_ref().is_some_and(|wanted| !wanted.iter().filter(is_new).all(|scope| grants.allow(scope))) {
             return Err(ChangeError::NotHeld);
         }
+        rules::known(scopes.iter().flat_map(Scopes::iter).filter(is_new))?;
         if let Some(name) = name {
             key.name = name;
         }
@@ -209,7 +220,18 @@ async fn apply(
     event: &'static str,
     change: impl FnOnce(&mut Key, Timestamp) -> Result<(), ChangeError>,
 ) -> Result<KeyView, ChangeError> {
-    let mut tx = ctx.db.begin().await?;
+    apply_in(ctx.db.begin().await?, ctx, target, action, event, change).await
+}
+
+/// The same in a transaction that has begun.
+async fn apply_in(
+    mut tx: Tx,
+    ctx: &Ctx,
+    target: Target<'_>,
+    action: &'static str,
+    event: &'static str,
+    change: impl FnOnce(&mut Key, Timestamp) -> Result<(), ChangeError>,
+) -> Result<KeyView, ChangeError> {
     let mut key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     let now = ctx.now();
     let before = json!(KeyView::at(key.clone(), now));

@@ -13,6 +13,7 @@ use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::auth::Grants;
+use crate::features::auth::permission::{KeysCreate, Permission as _};
 use crate::features::changes::{self, Change};
 use crate::features::events::{self, Event};
 use crate::features::idempotency::{self, Claimed};
@@ -146,6 +147,9 @@ pub enum CreateError {
     /// The wishes break rules.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// Whoever makes it may not make keys any more.
+    #[error("the caller may not make keys here")]
+    Forbidden,
     /// A scope that whoever makes it doesn't hold.
     #[error("a scope that the caller doesn't hold")]
     NotHeld,
@@ -172,9 +176,6 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     let now = ctx.now();
     let id = KeyId::generate(now, &*ctx.rng);
     let mut key = check(id, making, new, now)?;
-    if !key.scopes.iter().all(|scope| making.grants.allow(scope)) {
-        return Err(CreateError::NotHeld);
-    }
     let prefix = projects::store::prefix(ctx.db.reader().await?.conn(), making.project)
         .await?
         .ok_or(CreateError::NoProject)?
@@ -189,6 +190,14 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
         let request =
             idempotency::Request { caller: making.caller_id, operation: "key.create", key: client_key, fingerprint };
         idempotency::claim(&mut tx, &request, &id.to_string(), now).await?;
+    }
+    // As it stands now: a request may have been under way for a while.
+    let grants = making.grants.fresh(&mut tx, making.project).await?;
+    if !grants.hold(KeysCreate::SCOPE) {
+        return Err(CreateError::Forbidden);
+    }
+    if !key.scopes.iter().all(|scope| grants.allow(scope)) {
+        return Err(CreateError::NotHeld);
     }
     let limit = match making.responsible {
         Some(user) if making.limited && ctx.config.keys.per_user_per_day > 0 => {
@@ -252,6 +261,7 @@ fn check(id: KeyId, making: &Making<'_>, new: NewKey, now: Timestamp) -> Result<
         scopes: new.scopes.as_ref(),
         metadata: new.metadata.as_ref(),
     }));
+    check.part(rules::known(new.scopes.iter().flat_map(Scopes::iter)));
     let expires_at = check.part(rules::expiry(new.expires_in, new.expires_at, now));
     check.finish()?;
     Ok(Key {

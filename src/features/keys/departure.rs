@@ -44,7 +44,16 @@ pub async fn settle(
             DepartedKeys::Revoke => store::unrevoked_of(tx.conn(), project, user, PAGE).await?,
         };
         let read = keys.len();
-        for mut key in keys {
+        for key in keys {
+            // As it stands under its lock: what somebody is just taking away from it must not come back with this.
+            let Some(mut key) = store::lock(tx, key.id, project).await? else { continue };
+            let is_settled = match choice {
+                DepartedKeys::Disable => key.disabled_at.is_some(),
+                DepartedKeys::Keep | DepartedKeys::Revoke => false,
+            };
+            if key.revoked_at.is_some() || is_settled || key.user_id != Some(user) {
+                continue;
+            }
             let before = json!(KeyView::at(key.clone(), now));
             let names = if choice == DepartedKeys::Disable {
                 key.disabled_at = Some(now);

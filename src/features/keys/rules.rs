@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Timestamp;
 use crate::base::duration::Seconds;
 use crate::base::invalid::{Check, Invalid};
-use crate::features::scopes::{MAX_SCOPES, Scopes};
+use crate::features::auth::permission;
+use crate::features::scopes::{MAX_SCOPES, Scope, Scopes};
 
 use super::{Key, Metadata};
 
@@ -131,6 +132,19 @@ pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
         check.refuse("metadata", "too_large", "must be at most 16 KiB of JSON");
     }
     check.finish()
+}
+
+/// Scopes that a key is given: those under `keyward:` must mean something.
+///
+/// # Errors
+/// The rule.
+pub fn known<'a>(scopes: impl IntoIterator<Item = &'a Scope>) -> Result<(), Invalid> {
+    if scopes.into_iter().all(|scope| !scope.is_own() || permission::is_known(scope.as_str())) {
+        Ok(())
+    } else {
+        let message = "holds a name under keyward: that isn't a permission; GET /v1/permissions names them";
+        Err(Invalid::field("scopes", "unknown_scope", message))
+    }
 }
 
 /// A note: up to 1000 characters, of control characters only those between lines and words.

@@ -68,6 +68,8 @@ sql! {
         list!("CAST($1 AS text) IS NULL", "timestamptz", "jsonb_exists(k.scopes, $10)"),
         list!("CAST($1 AS text) IS NULL", "integer", "EXISTS (SELECT 1 FROM json_each(k.scopes) e WHERE e.value = $10)"),
     );
+    /// Deleted projects, too: they can be restored.
+    PROJECTS_OF = Sql::same("SELECT DISTINCT project_id FROM api_keys WHERE user_id = $1 ORDER BY project_id");
     ENABLED_OF = Sql::same(concat!(
         "SELECT ", key_columns!(),
         " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
@@ -86,7 +88,11 @@ sql! {
         "SELECT k.settings, p.settings FROM api_keys k JOIN projects p ON p.id = k.project_id
          WHERE k.id = $1 AND k.project_id = $2",
     );
-    PROJECT_OF = Sql::same("SELECT project_id FROM api_keys WHERE id = $1");
+    /// A key of a deleted project isn't there, to administrators neither.
+    PROJECT_OF = Sql::same(
+        "SELECT k.project_id FROM api_keys k JOIN projects p ON p.id = k.project_id
+         WHERE k.id = $1 AND p.deleted_at IS NULL",
+    );
     /// Holds the row until the transaction ends.
     LOCK = Sql::same("UPDATE api_keys SET updated_at = updated_at WHERE id = $1 AND project_id = $2");
     SAVE = Sql::same(
@@ -219,6 +225,14 @@ pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Optio
     Ok(row.map(Key::from))
 }
 
+/// Projects in which somebody answers for keys.
+///
+/// # Errors
+/// The storage.
+pub async fn projects_of(conn: Conn<'_>, user: UserId) -> Result<Vec<ProjectId>, DbError> {
+    on!(conn, PROJECTS_OF, |c, sql| sqlx::query_scalar(sql).bind(user).fetch_all(c).await)
+}
+
 /// Keys that somebody answers for, neither revoked nor disabled.
 pub(super) async fn enabled_of(
     conn: Conn<'_>,
@@ -268,7 +282,7 @@ pub async fn settings(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<O
     Ok(row.map(|(key, project)| (read(key), read(project))))
 }
 
-/// Whose a key is: what permission on it is asked in.
+/// Whose a key is: what permission on it is asked in. `None` also for a key of a deleted project.
 ///
 /// # Errors
 /// The storage.
@@ -311,7 +325,8 @@ pub(super) async fn list(
 }
 
 /// A pattern for names that hold this text as it stands.
-fn containing(text: &str) -> String {
+#[must_use]
+pub fn containing(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
     for c in folded(text).chars() {

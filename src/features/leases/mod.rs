@@ -37,9 +37,12 @@ pub enum LeaseError {
     /// There is no such key.
     #[error("there is no such key")]
     NoKey,
-    /// The key is revoked, disabled or expired.
+    /// The key is revoked, disabled or expired, or its project suspended.
     #[error("the key isn't good")]
     NotActive,
+    /// There is no such lease for this caller, or it has ended.
+    #[error("there is no such lease")]
+    NoLease,
     /// Every place is taken.
     #[error("every place is taken")]
     Full {
@@ -98,7 +101,8 @@ pub async fn take(
     }
     // Held until the commit, so that the key can't be removed meanwhile.
     let found = keys::store::lock(&mut tx, key, project).await?.ok_or(LeaseError::NoKey)?;
-    if keys::rules::state(&found, None, now) != keys::KeyState::Active {
+    let home = projects::store::find(tx.conn(), project).await?.ok_or(LeaseError::NoKey)?;
+    if !is_good(&found, &home, now) {
         return Err(LeaseError::NotActive);
     }
     // As it stands under the lock.
@@ -116,6 +120,11 @@ pub async fn take(
     Ok(held)
 }
 
+/// Whether work may be done with a key.
+fn is_good(key: &keys::Key, home: &projects::Project, now: Timestamp) -> bool {
+    keys::rules::state(key, None, now) == keys::KeyState::Active && home.status() == projects::Status::Active
+}
+
 /// What an earlier request with the same `Idempotency-Key` was given.
 async fn earlier(ctx: &Ctx, resource_id: String, now: Timestamp) -> Result<Held, LeaseError> {
     let lease = match resource_id.parse() {
@@ -126,19 +135,26 @@ async fn earlier(ctx: &Ctx, resource_id: String, now: Timestamp) -> Result<Held,
     lease.map(|(held, _)| held).ok_or_else(|| Claimed::Replay { resource_id }.into())
 }
 
-/// Gives a lease another end, counted from now; `None` if there is none for this caller, or it has ended.
+/// Gives a lease another end, counted from now. Work with a key that isn't good any more may be told to have ended, but not
+/// go on.
 ///
 /// # Errors
-/// The storage.
-pub async fn renew(ctx: &Ctx, reach: &Reach, id: LeaseId, ttl: Duration) -> Result<Option<Held>, DbError> {
+/// See [`LeaseError`].
+pub async fn renew(ctx: &Ctx, reach: &Reach, id: LeaseId, ttl: Duration) -> Result<Held, LeaseError> {
     let now = ctx.now();
-    let Some((before, key)) = visible(ctx, reach, id, now).await? else {
-        return Ok(None);
-    };
+    let (before, key, project) = visible(ctx, reach, id, now).await?.ok_or(LeaseError::NoLease)?;
+    {
+        let mut reader = ctx.db.reader().await?;
+        let found = keys::store::find(reader.conn(), key, project).await?.ok_or(LeaseError::NoLease)?;
+        let home = projects::store::find(reader.conn(), project).await?.ok_or(LeaseError::NoLease)?;
+        if !is_good(&found, &home, now) {
+            return Err(LeaseError::NotActive);
+        }
+    }
     let held = Held { id, expires_at: now.saturating_add(ttl) };
     let state = ctx.gate.state(key);
     if !state.renew(id, held.expires_at.as_micros(), now.as_micros()) {
-        return Ok(None);
+        return Err(LeaseError::NoLease);
     }
     let written = async {
         let mut tx = ctx.db.begin().await?;
@@ -148,9 +164,9 @@ pub async fn renew(ctx: &Ctx, reach: &Reach, id: LeaseId, ttl: Duration) -> Resu
     .await;
     if let Err(error) = written {
         state.renew(id, before.expires_at.as_micros(), now.as_micros());
-        return Err(error);
+        return Err(error.into());
     }
-    Ok(Some(held))
+    Ok(held)
 }
 
 /// Ends a lease; `false` if there is none for this caller, or it has ended.
@@ -158,7 +174,7 @@ pub async fn renew(ctx: &Ctx, reach: &Reach, id: LeaseId, ttl: Duration) -> Resu
 /// # Errors
 /// The storage.
 pub async fn release(ctx: &Ctx, reach: &Reach, id: LeaseId) -> Result<bool, DbError> {
-    let Some((_, key)) = visible(ctx, reach, id, ctx.now()).await? else {
+    let Some((_, key, _)) = visible(ctx, reach, id, ctx.now()).await? else {
         return Ok(false);
     };
     let mut tx = ctx.db.begin().await?;
@@ -168,13 +184,18 @@ pub async fn release(ctx: &Ctx, reach: &Reach, id: LeaseId) -> Result<bool, DbEr
     Ok(true)
 }
 
-async fn visible(ctx: &Ctx, reach: &Reach, id: LeaseId, now: Timestamp) -> Result<Option<(Held, KeyId)>, DbError> {
+async fn visible(
+    ctx: &Ctx,
+    reach: &Reach,
+    id: LeaseId,
+    now: Timestamp,
+) -> Result<Option<(Held, KeyId, ProjectId)>, DbError> {
     let mut reader = ctx.db.reader().await?;
     let Some((held, key)) = store::find(reader.conn(), id, now).await? else {
         return Ok(None);
     };
     let project = keys::store::project_of(reader.conn(), key).await?;
-    Ok(project.filter(|project| reach.contains(*project)).map(|_| (held, key)))
+    Ok(project.filter(|project| reach.contains(*project)).map(|project| (held, key, project)))
 }
 
 /// Counts the leases that were given out before the start. To be called before anybody asks.

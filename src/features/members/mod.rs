@@ -14,7 +14,8 @@ use crate::ctx::Ctx;
 use crate::infra::db::{DbError, Tx};
 
 use super::audit::{self, By, Entry, Outcome};
-use super::auth::{Caller, Role};
+use super::auth::permission::{MembersCreate, MembersDelete, MembersUpdate};
+use super::auth::{Caller, Grants, Permission, Role};
 use super::changes::{self, Change, Marking};
 use super::events::{self, Event};
 use super::idempotency::{self, Claimed, Created};
@@ -53,6 +54,9 @@ pub enum MemberError {
     /// They are a member already.
     #[error("they are a member already")]
     Already,
+    /// The caller may not do this any more.
+    #[error("the caller may not do this here")]
+    Forbidden,
     /// A role that the caller doesn't hold.
     #[error("a role that the caller doesn't hold")]
     NotHeld,
@@ -114,9 +118,8 @@ pub async fn add(
     if let Some(created) = idempotency::before(&mut tx, request, username.as_str(), now).await? {
         return Ok(created);
     }
-    if !target.caller.grants_on(tx.conn(), target.project).await?.allow_role(role) {
-        return Err(MemberError::NotHeld);
-    }
+    let grants = target.caller.grants_on(tx.conn(), target.project).await?;
+    may::<MembersCreate>(&grants, &[role])?;
     let user = users::store::credentials(tx.conn(), username).await?.ok_or(MemberError::NoUser)?;
     store::add(&mut tx, target.project, user.id, role, now)
         .await
@@ -128,7 +131,7 @@ pub async fn add(
         is_disabled: user.disabled_at.is_some(),
         created_at: now,
     };
-    note(&mut tx, ctx, target, "member.add", &member, now, json!({ "after": member })).await?;
+    note(&mut tx, ctx, (target.by, target.project), "member.add", &member, now, json!({ "after": member })).await?;
     let created = Created::new(format!("/v1/projects/{}/members/{}", target.project, user.id), &member);
     idempotency::keep(&mut tx, request, &created).await?;
     commit(tx, ctx, user.id).await?;
@@ -142,22 +145,21 @@ pub async fn add(
 pub async fn set_role(ctx: &Ctx, target: Target<'_>, user: UserId, role: Role) -> Result<Member, MemberError> {
     let mut tx = ctx.db.begin().await?;
     hold(&mut tx, target.project).await?;
+    hold_person(&mut tx, user).await?;
     let before = store::find(tx.conn(), target.project, user).await?.ok_or(MemberError::NoMember)?;
     let grants = target.caller.grants_on(tx.conn(), target.project).await?;
-    if !grants.allow_role(role) || !grants.allow_role(before.role) {
-        return Err(MemberError::NotHeld);
-    }
+    may::<MembersUpdate>(&grants, &[role, before.role])?;
     if before.role == role {
         return Ok(before);
     }
     if before.role == Role::Owner {
-        keep_an_owner(&mut tx, target.project).await?;
+        keep_an_owner(&mut tx, target.project, user).await?;
     }
     let now = ctx.now();
     store::set_role(&mut tx, target.project, user, role).await?;
     let member = Member { role, ..before.clone() };
     let difference = json!({ "before": { "role": before.role }, "after": { "role": role } });
-    note(&mut tx, ctx, target, "member.update", &member, now, difference).await?;
+    note(&mut tx, ctx, (target.by, target.project), "member.update", &member, now, difference).await?;
     commit(tx, ctx, user).await?;
     Ok(member)
 }
@@ -169,21 +171,37 @@ pub async fn set_role(ctx: &Ctx, target: Target<'_>, user: UserId, role: Role) -
 pub async fn remove(ctx: &Ctx, target: Target<'_>, user: UserId) -> Result<(), MemberError> {
     let mut tx = ctx.db.begin().await?;
     hold(&mut tx, target.project).await?;
+    hold_person(&mut tx, user).await?;
     let member = store::find(tx.conn(), target.project, user).await?.ok_or(MemberError::NoMember)?;
     let is_own = matches!(target.caller, Caller::Person(person) if person.user == user);
-    if !is_own && !target.caller.grants_on(tx.conn(), target.project).await?.allow_role(member.role) {
-        return Err(MemberError::NotHeld);
+    if !is_own {
+        let grants = target.caller.grants_on(tx.conn(), target.project).await?;
+        may::<MembersDelete>(&grants, &[member.role])?;
     }
     if member.role == Role::Owner {
-        keep_an_owner(&mut tx, target.project).await?;
+        keep_an_owner(&mut tx, target.project, user).await?;
     }
     let now = ctx.now();
     store::remove(&mut tx, target.project, user).await?;
-    note(&mut tx, ctx, target, "member.remove", &member, now, json!({ "before": member })).await?;
+    note(&mut tx, ctx, (target.by, target.project), "member.remove", &member, now, json!({ "before": member })).await?;
     keys::departure::settle(&mut tx, ctx, target.by, target.project, user, now).await?;
     let marking = Marking::new(ctx, Change::Project(target.project));
     commit(tx, ctx, user).await?;
     drop(marking);
+    Ok(())
+}
+
+/// Takes somebody who is about to be removed out of all teams.
+///
+/// # Errors
+/// The storage.
+pub async fn leave_all(tx: &mut Tx, ctx: &Ctx, by: &By, user: UserId, now: Timestamp) -> Result<(), DbError> {
+    for project in store::teams(tx.conn(), user).await? {
+        if let Some(member) = store::find(tx.conn(), project, user).await? {
+            store::remove(tx, project, user).await?;
+            note(tx, ctx, (by, project), "member.remove", &member, now, json!({ "before": member })).await?;
+        }
+    }
     Ok(())
 }
 
@@ -193,9 +211,26 @@ async fn hold(tx: &mut Tx, project: ProjectId) -> Result<(), MemberError> {
     if project.kind == projects::Kind::Team { Ok(()) } else { Err(MemberError::NotATeam) }
 }
 
-/// Whether another owner stays when one goes.
-async fn keep_an_owner(tx: &mut Tx, project: ProjectId) -> Result<(), MemberError> {
-    if store::count_owners(tx.conn(), project).await? > 1 { Ok(()) } else { Err(MemberError::LastOwner) }
+/// Keeps a person from making keys until the transaction ends: one that they are just making is settled with the others,
+/// or isn't made any more.
+async fn hold_person(tx: &mut Tx, user: UserId) -> Result<(), DbError> {
+    users::store::lock(tx, user).await
+}
+
+/// Whether the caller may do this, as it stands now, and to these roles.
+fn may<P: Permission>(grants: &Grants, roles: &[Role]) -> Result<(), MemberError> {
+    if !grants.hold(P::SCOPE) {
+        Err(MemberError::Forbidden)
+    } else if roles.iter().all(|role| grants.allow_role(*role)) {
+        Ok(())
+    } else {
+        Err(MemberError::NotHeld)
+    }
+}
+
+/// Whether another owner, who can log in, stays when one goes.
+async fn keep_an_owner(tx: &mut Tx, project: ProjectId, user: UserId) -> Result<(), MemberError> {
+    if store::count_other_owners(tx.conn(), project, user).await? > 0 { Ok(()) } else { Err(MemberError::LastOwner) }
 }
 
 async fn commit(mut tx: Tx, ctx: &Ctx, user: UserId) -> Result<(), DbError> {
@@ -209,30 +244,24 @@ async fn commit(mut tx: Tx, ctx: &Ctx, user: UserId) -> Result<(), DbError> {
 async fn note(
     tx: &mut Tx,
     ctx: &Ctx,
-    target: Target<'_>,
+    (by, project): (&By, ProjectId),
     action: &'static str,
     member: &Member,
     now: Timestamp,
     changes: Value,
 ) -> Result<(), DbError> {
     let entry = Entry {
-        by: target.by,
+        by,
         at: now,
         action,
         resource_type: "member",
         resource_id: Some(member.user_id.to_string()),
-        project: Some(target.project),
+        project: Some(project),
         outcome: Outcome::Success,
         changes: Some(changes),
     };
     audit::append(tx, ctx, entry).await?;
-    let data = json!({ "project_id": target.project, "action": action, "member": member });
-    let event = Event {
-        at: now,
-        project: target.project,
-        kind: "member.changed",
-        resource_id: member.user_id.to_string(),
-        data,
-    };
+    let data = json!({ "project_id": project, "action": action, "member": member });
+    let event = Event { at: now, project, kind: "member.changed", resource_id: member.user_id.to_string(), data };
     events::append(tx, ctx, event).await
 }

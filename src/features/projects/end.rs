@@ -8,7 +8,7 @@ use crate::base::id::{ProjectId, UserId};
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By};
 use crate::features::changes::{self, Change, Marking};
-use crate::features::keys;
+use crate::features::{keys, users};
 use crate::infra::db::{DbError, Tx};
 
 use super::{Kind, Project, ProjectError, ProjectView, note, origins, store};
@@ -80,14 +80,27 @@ pub async fn delete(ctx: &Ctx, by: &By, project: ProjectId) -> Result<ProjectVie
 ///
 /// # Errors
 /// See [`ProjectError`].
-pub async fn restore(ctx: &Ctx, by: &By, project: ProjectId) -> Result<ProjectView, ProjectError> {
+pub async fn restore(ctx: &Ctx, by: &By, project: ProjectId, operator: bool) -> Result<ProjectView, ProjectError> {
     let grace = ctx.config.projects.grace;
-    change(ctx, by, project, ("project.restore", "project.updated"), |project, now| {
+    change_if(ctx, by, project, ("project.restore", "project.updated"), !operator, |project, now| {
         let deleted_at = project.deleted_at.take().ok_or(ProjectError::NotDeleted)?;
         // Some of it may be gone already.
         if deleted_at.saturating_add(grace) <= now { Err(ProjectError::NotFound) } else { Ok(()) }
     })
     .await
+}
+
+/// Whether whoever made a project has a place for it: otherwise deleting, making and restoring would be a way around the
+/// limit.
+async fn admit_restored(tx: &mut Tx, ctx: &Ctx, project: &Project) -> Result<(), ProjectError> {
+    let most = ctx.config.projects.per_user;
+    let Some(maker) = project.created_by.as_deref().and_then(|id| id.parse::<UserId>().ok()) else { return Ok(()) };
+    users::store::lock(tx, maker).await?;
+    let is_limited = users::store::find(tx.conn(), maker).await?.is_some_and(|maker| !maker.is_admin);
+    if most > 0 && is_limited && store::count_made(tx.conn(), maker).await? >= i64::from(most) {
+        return Err(ProjectError::TooMany(most));
+    }
+    Ok(())
 }
 
 async fn change(
@@ -97,11 +110,25 @@ async fn change(
     names: (&'static str, &'static str),
     change: impl FnOnce(&mut Project, Timestamp) -> Result<(), ProjectError>,
 ) -> Result<ProjectView, ProjectError> {
+    change_if(ctx, by, id, names, false, change).await
+}
+
+async fn change_if(
+    ctx: &Ctx,
+    by: &By,
+    id: ProjectId,
+    names: (&'static str, &'static str),
+    needs_room: bool,
+    change: impl FnOnce(&mut Project, Timestamp) -> Result<(), ProjectError>,
+) -> Result<ProjectView, ProjectError> {
     let mut tx = ctx.db.begin().await?;
     let mut project = store::lock(&mut tx, id).await?.ok_or(ProjectError::NotFound)?;
     let before = json!(ProjectView::of(ctx, project.clone()));
     let now = ctx.now();
     change(&mut project, now)?;
+    if needs_room {
+        admit_restored(&mut tx, ctx, &project).await?;
+    }
     if json!(ProjectView::of(ctx, project.clone())) == before {
         return Ok(ProjectView::of(ctx, project));
     }

@@ -169,6 +169,10 @@ pub async fn patch(
 ) -> Result<ProjectView, ProjectError> {
     check(patch.name.as_deref(), patch.description.as_ref().and_then(Option::as_deref))?;
     let mut tx = ctx.db.begin().await?;
+    if matches!(patch.prefix, Some(Some(_))) {
+        // The system's row comes before others, here and elsewhere, so that nobody waits in a circle.
+        store::lock_service(&mut tx).await?;
+    }
     let mut project = store::lock(&mut tx, project).await?.ok_or(ProjectError::NotFound)?;
     let before = json!(ProjectView::of(ctx, project.clone()));
     if let Some(name) = patch.name {

@@ -238,6 +238,27 @@ pub async fn create_personal(
     Ok(project.id)
 }
 
+/// Tells of the end of a person's own project, which goes with them; gives its id.
+///
+/// # Errors
+/// The storage.
+pub async fn end_personal(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    by: &By,
+    user: UserId,
+    now: Timestamp,
+) -> Result<Option<ProjectId>, DbError> {
+    let Some(id) = store::personal(tx.conn(), user).await? else { return Ok(None) };
+    if let Some(mut project) = store::lock(tx, id).await? {
+        project.updated_at = now;
+        let facts = json!(ProjectView::of(ctx, project.clone()));
+        let changes = json!({ "before": facts });
+        note(tx, ctx, by, &project, ("project.purge", "project.deleted"), changes, facts).await?;
+    }
+    Ok(Some(id))
+}
+
 /// Makes the system project if there is none; any number of replicas may do this at once.
 ///
 /// # Errors

@@ -44,7 +44,7 @@ pub(super) async fn admit(
     if prefix == default {
         return Ok(None);
     }
-    store::lock_prefixes(tx).await?;
+    store::lock_service(tx).await?;
     for (other, taken) in store::related(tx.conn(), project, root).await? {
         let is_shared = root == self::root(default) || has_a_say(tx, caller, other).await?;
         if taken == prefix || !is_shared {

@@ -48,7 +48,7 @@ sql! {
     LIST_ALL = Sql::same(list!(" FROM projects p WHERE CAST($1 AS text) IS NULL"));
     /// Holds the row until the transaction ends.
     LOCK = Sql::same("UPDATE projects SET updated_at = updated_at WHERE id = $1");
-    /// Makes changes of prefixes wait for each other.
+    /// Makes what concerns the whole service wait for each other.
     LOCK_SYSTEM = Sql::same("UPDATE projects SET updated_at = updated_at WHERE kind = 'system'");
     SAVE = Sql::same(
         "UPDATE projects SET name = $2, description = $3, key_prefix = $4, suspended_at = $5, suspended_by = $6,
@@ -63,7 +63,7 @@ sql! {
         "SELECT policy FROM projects
          WHERE policy ->> 'cors_origins' IS NOT NULL AND suspended_at IS NULL AND deleted_at IS NULL",
     );
-    PREFIX = Sql::same("SELECT key_prefix FROM projects WHERE id = $1");
+    PREFIX = Sql::same("SELECT key_prefix FROM projects WHERE id = $1 AND deleted_at IS NULL");
     /// Prefixes that share their first part.
     RELATED = Sql::same(
         "SELECT id, key_prefix FROM projects WHERE id <> $1 AND (key_prefix = $2 OR key_prefix LIKE $3 ESCAPE '\\')",
@@ -183,8 +183,12 @@ pub async fn lock(tx: &mut Tx, project: ProjectId) -> Result<Option<Project>, Db
     find(tx.conn(), project).await
 }
 
-/// Makes changes of prefixes wait for each other until the transaction ends.
-pub(super) async fn lock_prefixes(tx: &mut Tx) -> Result<(), DbError> {
+/// Makes changes of prefixes, and of who administers the service, wait for each other until the transaction ends. To be
+/// called before any other project or a person is held.
+///
+/// # Errors
+/// The storage.
+pub async fn lock_service(tx: &mut Tx) -> Result<(), DbError> {
     on!(tx.conn(), LOCK_SYSTEM, |c, sql| sqlx::query(sql).execute(c).await.map(|_| ()))
 }
 
@@ -206,7 +210,7 @@ pub(super) async fn save(tx: &mut Tx, project: &Project) -> Result<(), DbError> 
         .map(|_| ()))
 }
 
-/// The project's own prefix for keys, if it has one; `None` outside if there is no such project.
+/// The project's own prefix for keys, if it has one; `None` outside if there is no such project, or it is deleted.
 ///
 /// # Errors
 /// The storage.

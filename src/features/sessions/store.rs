@@ -32,6 +32,7 @@ sql! {
     END = Sql::same("DELETE FROM sessions WHERE id = $1 AND user_id = $2");
     END_BY_TOKEN = Sql::same("DELETE FROM sessions WHERE token_hash = $1 AND user_id = $2");
     END_OTHERS = Sql::same("DELETE FROM sessions WHERE user_id = $1 AND token_hash <> $2");
+    END_ALL = Sql::same("DELETE FROM sessions WHERE user_id = $1");
     PRUNE = Sql::same("DELETE FROM sessions WHERE expires_at <= $1");
     LOCK_USER = Sql::same("UPDATE users SET updated_at = updated_at WHERE id = $1 AND disabled_at IS NULL AND password_hash = $2");
     /// Makes attempts on one account wait for each other.
@@ -190,6 +191,14 @@ pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -
 /// The storage.
 pub async fn end_others(tx: &mut Tx, user: UserId, kept: &[u8]) -> Result<(), DbError> {
     on!(tx.conn(), END_OTHERS, |c, sql| sqlx::query(sql).bind(user).bind(kept).execute(c).await.map(|_| ()))
+}
+
+/// Ends all log-ins of a person.
+///
+/// # Errors
+/// The storage.
+pub async fn end_all(tx: &mut Tx, user: UserId) -> Result<(), DbError> {
+    on!(tx.conn(), END_ALL, |c, sql| sqlx::query(sql).bind(user).execute(c).await.map(|_| ()))
 }
 
 /// Holds a person's row until the transaction ends; `false` if they were disabled, or their password changed, since it was

@@ -7,9 +7,10 @@ use crate::ctx::Ctx;
 use crate::features::audit::By;
 use crate::infra::db::DbError;
 
+use super::Account;
 use super::register::{RegisterError, register};
 use super::rules::Username;
-use super::store::{self, ListedUser};
+use super::store::{self, Filter};
 
 /// Makes the administrator that the configuration names, if nobody has the name; several replicas may do this at once.
 /// Somebody who has it is left as they are.
@@ -43,8 +44,13 @@ pub async fn ensure_admin(ctx: &Ctx) -> Result<(), RegisterError> {
 ///
 /// # Errors
 /// The storage.
-pub async fn list(ctx: &Ctx, after: Option<Cursor<UserId>>, limit: Limit) -> Result<Page<ListedUser>, DbError> {
+pub async fn list(
+    ctx: &Ctx,
+    filter: &Filter,
+    after: Option<Cursor<UserId>>,
+    limit: Limit,
+) -> Result<Page<Account>, DbError> {
     let after = after.unwrap_or(Cursor { at: Timestamp::FAR, id: UserId::from_bits(u128::MAX) });
-    let rows = store::list(ctx.db.reader().await?.conn(), &after, limit).await?;
-    Ok(Page::cut(rows, limit, |user| Cursor { at: user.created_at, id: user.id }))
+    let rows = store::list(ctx.db.reader().await?.conn(), filter, &after, limit).await?;
+    Ok(Page::cut(rows, limit, |user| Cursor { at: user.created_at, id: user.id }).map(Account::from))
 }

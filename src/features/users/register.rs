@@ -44,7 +44,7 @@ pub enum RegisterError {
 }
 
 /// Makes a person. Where nobody acts yet (`Actor::Anonymous`), the trail names the new person. With an `Idempotency-Key` that
-/// the same address has used for the same name and password, it gives the person who was made then.
+/// the same caller, or the same address, has used for the same name and password, it gives the person who was made then.
 ///
 /// # Errors
 /// See [`RegisterError`].
@@ -65,13 +65,13 @@ pub async fn register(
         return Err(Invalid(Vec::new()).into());
     };
 
-    let caller = format!("address:{}", household(by.origin.ip));
+    let caller = by.actor.id().unwrap_or_else(|| format!("address:{}", household(by.origin.ip)));
     // The password isn't in the fingerprint: a hash of it could be searched. It is compared with the person's.
     let request = idempotency_key.map(|key| idempotency::Request {
         caller: &caller,
         operation: "user.create",
         key,
-        fingerprint: idempotency::fingerprint(&username.as_str()),
+        fingerprint: idempotency::fingerprint(&(username.as_str(), is_admin)),
     });
     if let Some(request) = &request
         && let Some(user) = replay(ctx, by, request, &username, &password).await?

@@ -3,6 +3,7 @@
 use crate::base::clock::Timestamp;
 use crate::base::id::UserId;
 use crate::base::page::{Cursor, Limit};
+use crate::features::keys;
 use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
 
@@ -24,11 +25,20 @@ sql! {
     );
     LIST = Sql::same(
         "SELECT id, username, is_admin, disabled_at, created_at FROM users
-         WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3",
+         WHERE (created_at, id) < ($1, $2)
+           AND (CAST($3 AS text) IS NULL OR username_folded LIKE $3 ESCAPE '\\')
+           AND (CAST($4 AS text) IS NULL OR $4 = CASE WHEN disabled_at IS NULL THEN 'active' ELSE 'disabled' END)
+           AND (CAST($5 AS text) IS NULL OR $5 = CASE WHEN is_admin THEN 'yes' ELSE 'no' END)
+         ORDER BY created_at DESC, id DESC LIMIT $6",
     );
+    FIND = Sql::same("SELECT id, username, is_admin, disabled_at, created_at FROM users WHERE id = $1");
+    SAVE = Sql::same("UPDATE users SET is_admin = $2, disabled_at = $3, updated_at = $4 WHERE id = $1");
+    RESET_PASSWORD_HASH = Sql::same("UPDATE users SET password_hash = $2, updated_at = $3 WHERE id = $1");
+    /// With what hangs on them: sessions, memberships, their own project. Keys elsewhere stay.
+    DELETE = Sql::same("DELETE FROM users WHERE id = $1");
     /// Holds the row until the transaction ends.
     LOCK = Sql::same("UPDATE users SET updated_at = updated_at WHERE id = $1");
-    COUNT_ADMINS = Sql::same("SELECT count(*) FROM users WHERE is_admin AND disabled_at IS NULL");
+    COUNT_ADMINS = Sql::same("SELECT count(*) FROM users WHERE is_admin AND disabled_at IS NULL AND id <> $1");
 }
 
 /// What a log-in is checked against.
@@ -121,12 +131,72 @@ pub(super) async fn set_password_hash(
     Ok(rows == 1)
 }
 
+/// What a list is narrowed to.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// People whose name holds this, without regard to case.
+    pub q: Option<String>,
+    /// People who may log in (`true`), or may not.
+    pub is_active: Option<bool>,
+    /// Administrators, or the others.
+    pub is_admin: Option<bool>,
+}
+
 /// People, newest first.
 ///
 /// # Errors
 /// The storage.
-pub async fn list(conn: Conn<'_>, after: &Cursor<UserId>, limit: Limit) -> Result<Vec<ListedUser>, DbError> {
-    on!(conn, LIST, |c, sql| sqlx::query_as(sql).bind(after.at).bind(after.id).bind(limit.fetch()).fetch_all(c).await)
+pub async fn list(
+    conn: Conn<'_>,
+    filter: &Filter,
+    after: &Cursor<UserId>,
+    limit: Limit,
+) -> Result<Vec<ListedUser>, DbError> {
+    on!(conn, LIST, |c, sql| sqlx::query_as(sql)
+        .bind(after.at)
+        .bind(after.id)
+        .bind(filter.q.as_deref().map(keys::store::containing))
+        .bind(filter.is_active.map(|yes| if yes { "active" } else { "disabled" }))
+        .bind(filter.is_admin.map(|yes| if yes { "yes" } else { "no" }))
+        .bind(limit.fetch())
+        .fetch_all(c)
+        .await)
+}
+
+/// A person, as the operator sees them.
+///
+/// # Errors
+/// The storage.
+pub async fn find(conn: Conn<'_>, id: UserId) -> Result<Option<ListedUser>, DbError> {
+    on!(conn, FIND, |c, sql| sqlx::query_as(sql).bind(id).fetch_optional(c).await)
+}
+
+/// Writes what an operator can change of a person.
+pub(super) async fn save(tx: &mut Tx, user: &ListedUser, now: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), SAVE, |c, sql| sqlx::query(sql)
+        .bind(user.id)
+        .bind(user.is_admin)
+        .bind(user.disabled_at)
+        .bind(now)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// Replaces a password hash, whatever it was.
+pub(super) async fn reset_password_hash(tx: &mut Tx, id: UserId, new: &str, now: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), RESET_PASSWORD_HASH, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(new)
+        .bind(now)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// Removes a person.
+pub(super) async fn delete(tx: &mut Tx, id: UserId) -> Result<(), DbError> {
+    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql).bind(id).execute(c).await.map(|_| ()))
 }
 
 /// Keeps others from changing a person until the transaction ends.
@@ -137,10 +207,7 @@ pub async fn lock(tx: &mut Tx, id: UserId) -> Result<(), DbError> {
     on!(tx.conn(), LOCK, |c, sql| sqlx::query(sql).bind(id).execute(c).await.map(|_| ()))
 }
 
-/// How many administrators can log in.
-///
-/// # Errors
-/// The storage.
-pub async fn count_admins(conn: Conn<'_>) -> Result<i64, DbError> {
-    on!(conn, COUNT_ADMINS, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)
+/// How many administrators besides somebody can log in.
+pub(super) async fn count_other_admins(conn: Conn<'_>, user: UserId) -> Result<i64, DbError> {
+    on!(conn, COUNT_ADMINS, |c, sql| sqlx::query_scalar(sql).bind(user).fetch_one(c).await)
 }

@@ -16,6 +16,8 @@ use crate::web::problem::Problem;
 
 use crate::base::object::Object;
 
+use super::again;
+
 /// How deep arrays and objects may nest.
 const MAX_DEPTH: usize = 64;
 
@@ -32,7 +34,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
-        parse(&body(&parts.headers, inner).await?).map(Self)
+        let bytes = body(&parts.headers, inner).await?;
+        again::ask(&parts.extensions).await?;
+        parse(&bytes).map(Self)
     }
 }
 
@@ -42,6 +46,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
         let bytes = read(&parts.headers, inner, MAX_BODY_BYTES).await?;
+        again::ask(&parts.extensions).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -96,6 +101,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonLines {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
         let bytes = read(&parts.headers, inner, MAX_BULK_BYTES).await?;
+        again::ask(&parts.extensions).await?;
         if is_type(&parts.headers, |essence| LINES.contains(&essence)) {
             Ok(Self(bytes.into()))
         } else {

@@ -1,5 +1,6 @@
 //! Strict extractors: what they refuse is a problem that says what to change, and never repeats the value.
 
+pub mod again;
 pub mod json;
 pub mod merge;
 mod page;
@@ -7,6 +8,7 @@ mod path;
 mod query;
 
 pub use crate::base::object;
+pub use again::Again;
 pub use json::{Json, JsonLines, Nothing, OptionalJson};
 pub use page::PageQuery;
 pub use path::{Path, Second};

@@ -206,3 +206,71 @@ pub async fn until_metrics_say(app: &App, line: &str) {
     }
     panic!("no line {line:?} in {}", app.metrics().await);
 }
+
+/// The settings that make an administrator at the start.
+pub const ADMIN: [(&str, &str); 3] =
+    [("KEYWARD_ADMIN_USERNAME", "root"), ("KEYWARD_ADMIN_PASSWORD", "the operator's own horse"), MANY_KEYS];
+
+/// That administrator, logged in.
+pub async fn admin(app: &App) -> Session {
+    app.login("root", "the operator's own horse").await
+}
+
+/// A new team's id.
+pub async fn team(app: &App, owner: &Session, name: &str) -> String {
+    let made = app.post("/v1/projects").token(&owner.token).json(&json!({"name": name})).send().await.expect(201);
+    text(&made.json(), "id").to_owned()
+}
+
+/// Makes somebody a member.
+pub async fn join(app: &App, owner: &Session, project: &str, username: &str, role: &str) {
+    let call = app.post(&format!("/v1/projects/{project}/members")).token(&owner.token);
+    call.json(&json!({"username": username, "role": role})).send().await.expect(201);
+}
+
+/// Makes a key in a project and gives the whole answer, which holds the secret as `key`.
+pub async fn key_in(app: &App, who: &Session, project: &str, mut body: Value) -> Value {
+    if body.get("name").is_none() {
+        body["name"] = json!("test");
+    }
+    app.post(&format!("/v1/projects/{project}/keys")).token(&who.token).json(&body).send().await.expect(201).json()
+}
+
+/// Changes what a project sets.
+pub async fn configure(app: &App, who: &Session, project: &str, body: Value) {
+    app.patch(&format!("/v1/projects/{project}/config")).token(&who.token).json(&body).send().await.expect(200);
+}
+
+/// The status with which a key may ask about itself.
+pub async fn own_status(app: &App, key: &Value) -> u16 {
+    app.get("/v1/keys/self").api_key(text(key, "key")).send().await.status
+}
+
+/// A request whose head is in, and whose body is still to come.
+pub struct Slow {
+    stream: TcpStream,
+    body: String,
+}
+
+impl Slow {
+    /// Sends the head, and waits until the service asks for the body: then permission has been given.
+    pub async fn begin(app: &App, method: &str, path: &str, credential: &str, body: &Value) -> Self {
+        let (mut stream, body) = (dial(app).await, body.to_string());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {credential}\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut asked = [0; 25];
+        stream.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n", "{}", String::from_utf8_lossy(&asked));
+        Self { stream, body }
+    }
+
+    /// Sends the body, and gives the status and the answer.
+    pub async fn end(mut self) -> (u16, String) {
+        self.stream.write_all(self.body.as_bytes()).await.unwrap();
+        let (answer, _) = listen(&mut self.stream).await;
+        (answer.split(' ').nth(1).unwrap_or_default().parse().unwrap_or(0), answer)
+    }
+}

@@ -16,6 +16,12 @@ const COMMANDS: &[&[&str]] = &[
     &["completions"],
     &["users", "create"],
     &["users", "list"],
+    &["users", "disable"],
+    &["users", "enable"],
+    &["users", "reset-password"],
+    &["projects", "create"],
+    &["projects", "list"],
+    &["projects", "delete"],
     &["keys", "create"],
     &["keys", "list"],
     &["keys", "info"],
@@ -34,12 +40,15 @@ fn every_command_explains_itself_with_an_example() {
         assert!(out.contains("Example") && out.split("Example").nth(1).unwrap().contains(&example), "{out}");
         assert_eq!(err, "");
     }
-    for group in [&["--help"][..], &["users", "--help"], &["keys", "--help"], &["ratelimit", "--help"]] {
+    for group in
+        [&["--help"][..], &["users", "--help"], &["projects", "--help"], &["keys", "--help"], &["ratelimit", "--help"]]
+    {
         let (out, _) = ended(&run(dir.path(), &[], group, ""), 0);
         assert!(out.contains("Usage: keyward"), "{out}");
     }
     for group in [
         &["users"][..],
+        &["projects"],
         &["keys"],
         &["ratelimit"],
         &["completions"],

@@ -4,6 +4,7 @@ mod access_log;
 mod cli;
 mod cli_keys;
 mod cli_moving;
+mod cli_projects;
 mod cli_ratelimit;
 mod config;
 mod crash;

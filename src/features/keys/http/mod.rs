@@ -19,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::ctx::Ctx;
+use crate::features::auth::forbidden;
 use crate::web::problem::Problem;
 
 use super::change::ChangeError;
@@ -53,6 +54,7 @@ impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::Invalid(invalid) => invalid.into(),
+            CreateError::Forbidden => forbidden(),
             CreateError::NotHeld => not_held(),
             CreateError::NoProject => Self::not_found("project_not_found", "There is no such project."),
             CreateError::TooMany(limit) => Self::rate_limited(&limit),
@@ -66,6 +68,7 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::NotFound => Self::not_found("key_not_found", "There is no such key."),
+            ChangeError::Forbidden => forbidden(),
             ChangeError::NotHeld => not_held(),
             ChangeError::Revoked => {
                 Self::new(StatusCode::CONFLICT, "key_revoked", "The key is revoked for good; make another.")

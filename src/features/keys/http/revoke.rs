@@ -131,6 +131,7 @@ pub(super) async fn revoke_key(
     let by_key = match body.key.as_ref().and_then(|key| secrets::shown(&ctx, key.expose(), ctx.steady())) {
         Some(shown) => secrets::store::by_hash(ctx.db.reader().await?.conn(), &shown.digest)
             .await?
+            .filter(|found| !found.gone)
             .map(|found| (found.key, found.project)),
         None => None,
     };

@@ -199,8 +199,7 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let answer = async {
-        let reach = reach(ctx, origin, head).await?;
-        let body = json::body(&head.headers, body).await?;
+        let (reach, body) = read(ctx, origin, head, body).await?;
         let asked: VerifyRequest<'_> = json::parse(&body)?;
         let answer = ask(ctx, &reach, &asked, ctx.moment_after(origin.arrival)).await?;
         Ok::<_, Problem>(render::response(&answer, &origin.id))
@@ -208,8 +207,28 @@ where
     answer.await.unwrap_or_else(Problem::into_response)
 }
 
+/// Where the caller may ask, as it is when the body has come, and the body.
+pub(super) async fn read<B>(
+    ctx: &Ctx,
+    origin: &RequestContext,
+    parts: &Parts,
+    body: B,
+) -> Result<(Reach, Vec<u8>), Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let epoch = ctx.gate.epoch().now();
+    let mut found = reach(ctx, origin, parts).await?;
+    let body = json::body(&parts.headers, body).await?;
+    if ctx.gate.epoch().now() != epoch {
+        // A body may take its time, in which the caller may have been revoked.
+        found = Box::pin(reach(ctx, origin, parts)).await?;
+    }
+    Ok((found, body))
+}
+
 /// Where the caller may ask.
-pub(super) async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> Result<Reach, Problem> {
+async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> Result<Reach, Problem> {
     let own = gate::Client { ip: Some(origin.ip), method: Some(parts.method.as_str()), path: Some(parts.uri.path()) };
     let caller = authenticate::caller(ctx, &parts.headers, own, origin.arrival).await?;
     // Set once a request: a second time would be the same caller.

@@ -14,7 +14,7 @@ use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
 use super::render;
-use super::verify::{VerifyAnswer, VerifyRequest, ask, reach};
+use super::verify::{VerifyAnswer, VerifyRequest, ask, read};
 
 /// The most questions that one call asks.
 const MAX_QUESTIONS: usize = 100;
@@ -57,8 +57,7 @@ pub(super) async fn verify_batch(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let reach = reach(&ctx, &origin, &parts).await?;
-    let body = json::body(&parts.headers, body).await?;
+    let (reach, body) = read(&ctx, &origin, &parts, body).await?;
     let BatchRequest { questions } = json::parse(&body)?;
     if questions.len() > MAX_QUESTIONS {
         return Err(Invalid::field("questions", "too_many", "must be at most 100 questions").into());

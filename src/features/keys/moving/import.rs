@@ -218,10 +218,7 @@ fn there(project: Option<Project>) -> Result<Project, ImportError> {
 async fn grants(importing: &Importing<'_>, conn: Conn<'_>) -> Result<Grants, ImportError> {
     let Some(caller) = importing.caller else { return Ok(Grants::Everything) };
     let grants = caller.grants_on(conn, importing.project).await?;
-    match &grants {
-        Grants::Role(role) if !role.is_some_and(|role| role.grants(KeysImport::SCOPE)) => Err(ImportError::Forbidden),
-        _ => Ok(grants),
-    }
+    if grants.hold(KeysImport::SCOPE) { Ok(grants) } else { Err(ImportError::Forbidden) }
 }
 
 /// Tells the gate of secrets when dropped: after the commit, whatever came of it, and also where the request is given up in

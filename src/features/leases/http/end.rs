@@ -24,6 +24,7 @@ use super::{LeaseRequest, LeaseView, not_found, to_the_end};
         (status = 200, description = "Renewed", body = LeaseView),
         (status = 403, description = "The caller may not verify keys anywhere"),
         (status = 404, description = "`lease_not_found`: there is no such lease for this caller, or it has ended"),
+        (status = 409, description = "`key_not_active`: the key is revoked, disabled or expired, or its project suspended"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -36,8 +37,7 @@ pub(super) async fn renew(
     let Path(id) = id.map_err(|_| not_found())?;
     let ttl = body.ttl()?;
     let renewed = to_the_end(async move { leases::renew(&ctx, &reach, id, ttl).await }).await?;
-    let held = renewed?.ok_or_else(not_found)?;
-    Ok(axum::Json(held.into()))
+    Ok(axum::Json(renewed?.into()))
 }
 
 /// End a lease

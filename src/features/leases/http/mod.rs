@@ -72,8 +72,9 @@ impl From<LeaseError> for Problem {
             LeaseError::NotActive => Self::new(
                 StatusCode::CONFLICT,
                 "key_not_active",
-                "The key is revoked, disabled or expired: nothing can be done with it.",
+                "The key is revoked, disabled or expired, or its project suspended: nothing can be done with it.",
             ),
+            LeaseError::NoLease => not_found(),
             LeaseError::Full { retry_after } => Self::concurrency_limited(retry_after),
             LeaseError::Claimed(claimed) => claimed.into(),
             LeaseError::Storage(error) => error.into(),

@@ -34,7 +34,7 @@ use super::{LeaseRequest, LeaseView, to_the_end};
          )),
         (status = 403, description = "The caller may not verify keys here"),
         (status = 404, description = "`key_not_found`: there is no such key for this caller"),
-        (status = 409, description = "`key_not_active`: the key is revoked, disabled or expired"),
+        (status = 409, description = "`key_not_active`: the key is revoked, disabled or expired, or its project suspended"),
         (status = 422, description = "`idempotency_mismatch`: The Idempotency-Key was used for another request"),
         (status = 429, description = "`concurrency_limited`: every place is taken; `Retry-After` says when the first lease ends"),
     ),

@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::ctx::Ctx;
+use crate::features::auth::forbidden;
 use crate::web::problem::Problem;
 
 use super::MemberError;
@@ -33,6 +34,7 @@ impl From<MemberError> for Problem {
             MemberError::NoUser => Self::not_found("user_not_found", "Nobody has this username."),
             MemberError::NoMember => no_member(),
             MemberError::Already => conflict("already_member", "They are a member already; change their role instead."),
+            MemberError::Forbidden => forbidden(),
             MemberError::NotHeld => Self::new(
                 StatusCode::FORBIDDEN,
                 "role_not_held",

@@ -119,7 +119,7 @@ pub(super) async fn resume(
     params(("project" = ProjectId, Path, description = "Which project")),
     responses(
         (status = 200, description = "The project as it is now", body = ProjectView),
-        (status = 403, description = "The caller may not restore the project"),
+        (status = 403, description = "The caller may not restore the project; or `too_many_projects`: whoever made it has as many as one person may"),
         (status = 404, description = "`project_not_found`: there is no such project for this caller, or not any more"),
         (status = 409, description = "`not_deleted`: the project isn't deleted"),
     ),
@@ -127,8 +127,9 @@ pub(super) async fn resume(
 )]
 pub(super) async fn restore(
     State(ctx): State<Ctx>,
-    InAnyProject(InProject { by, project, .. }): InAnyProject<ProjectsDelete>,
+    InAnyProject(InProject { caller, by, project, .. }): InAnyProject<ProjectsDelete>,
     OptionalJson(Nothing {}): OptionalJson<Nothing>,
 ) -> Result<Json<ProjectView>, Problem> {
-    Ok(Json(end::restore(&ctx, &by, project).await?))
+    let operator = caller.holds_everywhere(ProjectsDelete::SCOPE);
+    Ok(Json(end::restore(&ctx, &by, project, operator).await?))
 }

@@ -46,7 +46,7 @@ impl From<ProjectError> for Problem {
             ProjectError::TooMany(_) => Self::new(
                 StatusCode::FORBIDDEN,
                 "too_many_projects",
-                "You have made as many projects as one person may.",
+                "Whoever makes the project has made as many as one person may.",
             ),
             ProjectError::Claimed(claimed) => claimed.into(),
             ProjectError::Storage(error) => error.into(),
