@@ -9,6 +9,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::base::invalid::{FieldError, Invalid};
 use crate::gate::{self, Code, Rules, Standings};
@@ -30,6 +31,7 @@ struct Parts {
     violated: Vec<Cow<'static, str>>,
     id: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    members: Map<String, Value>,
 }
 
 /// The body of every error, as `application/problem+json` (RFC 9457).
@@ -84,6 +86,7 @@ impl Problem {
             violated: Vec::new(),
             id: None,
             headers: Vec::new(),
+            members: Map::new(),
         }))
     }
 
@@ -186,6 +189,21 @@ impl Problem {
         self
     }
 
+    /// Adds members of a route's own (RFC 9457, section 3.2): the fields of an object. Errors of fields must be among them.
+    #[must_use]
+    pub fn with_members(mut self, members: Value) -> Self {
+        if let Value::Object(members) = members {
+            self.0.members = members;
+        }
+        self
+    }
+
+    /// What went wrong, for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -207,6 +225,12 @@ impl Problem {
             violated: &self.0.violated,
             id: self.0.id.as_deref(),
         };
+        if !self.0.members.is_empty()
+            && let Value::Object(mut whole) = json!(body)
+        {
+            whole.extend(self.0.members.clone());
+            return serde_json::to_vec(&whole).unwrap_or_default();
+        }
         // Strings and numbers alone: can't fail.
         serde_json::to_vec(&body).unwrap_or_default()
     }

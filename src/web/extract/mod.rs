@@ -7,7 +7,7 @@ mod path;
 mod query;
 
 pub use crate::base::object;
-pub use json::{Json, Nothing, OptionalJson};
+pub use json::{BulkJson, Json, Nothing, OptionalJson};
 pub use page::PageQuery;
 pub use path::{Path, Second};
 pub use query::Query;
