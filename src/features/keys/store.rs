@@ -205,7 +205,7 @@ pub(super) async fn insert(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
 }
 
 /// What names are compared by.
-fn folded(name: &str) -> String {
+pub(in crate::features) fn folded(name: &str) -> String {
     name.to_lowercase()
 }
 
@@ -311,7 +311,7 @@ pub(super) async fn list(
 }
 
 /// A pattern for names that hold this text as it stands.
-fn containing(text: &str) -> String {
+pub(in crate::features) fn containing(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
     for c in folded(text).chars() {

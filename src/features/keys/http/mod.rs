@@ -50,6 +50,7 @@ impl From<CreateError> for Problem {
         match error {
             CreateError::Invalid(invalid) => invalid.into(),
             CreateError::NotHeld => not_held(),
+            CreateError::Scopes(error) => error.into(),
             CreateError::NoProject => Self::not_found("project_not_found", "There is no such project."),
             CreateError::TooMany(limit) => Self::rate_limited(&limit),
             CreateError::Claimed(claimed) => claimed.into(),
@@ -63,6 +64,7 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::NotFound => Self::not_found("key_not_found", "There is no such key."),
             ChangeError::NotHeld => not_held(),
+            ChangeError::Scopes(error) => error.into(),
             ChangeError::Revoked => {
                 Self::new(StatusCode::CONFLICT, "key_revoked", "The key is revoked for good; make another.")
             }
