@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod output;
 mod ratelimit;
+mod scopes;
 mod serve;
 mod users;
 
@@ -59,6 +60,7 @@ refused!(
     crate::features::users::register::RegisterError,
     crate::features::keys::create::CreateError,
     crate::features::keys::change::ChangeError,
+    crate::features::scopes::ScopesError,
     std::io::Error
 );
 
@@ -106,7 +108,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Doctor => doctor::doctor(&config, format).await,
             Command::Config => config::show(&loaded, format),
             Command::Openapi => config::openapi(config).await,
-            Command::Users(_) | Command::Keys(_) | Command::Ratelimit(_)
+            Command::Users(_) | Command::Keys(_) | Command::Ratelimit(_) | Command::Scopes(_)
                 if command.only_looks() && is_missing(&config) =>
             {
                 Err(no_database())
@@ -114,6 +116,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Users(command) => users::run(&ready(config).await?, command, format).await,
             Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
+            Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }
     })

@@ -23,6 +23,9 @@ const COMMANDS: &[&[&str]] = &[
     &["ratelimit", "status"],
     &["ratelimit", "reset"],
     &["ratelimit", "update"],
+    &["scopes", "list"],
+    &["scopes", "import"],
+    &["scopes", "export"],
 ];
 
 #[test]
@@ -34,7 +37,9 @@ fn every_command_explains_itself_with_an_example() {
         assert!(out.contains("Example") && out.split("Example").nth(1).unwrap().contains(&example), "{out}");
         assert_eq!(err, "");
     }
-    for group in [&["--help"][..], &["users", "--help"], &["keys", "--help"], &["ratelimit", "--help"]] {
+    for group in
+        [&["--help"][..], &["users", "--help"], &["keys", "--help"], &["ratelimit", "--help"], &["scopes", "--help"]]
+    {
         let (out, _) = ended(&run(dir.path(), &[], group, ""), 0);
         assert!(out.contains("Usage: keyward"), "{out}");
     }
@@ -42,6 +47,7 @@ fn every_command_explains_itself_with_an_example() {
         &["users"][..],
         &["keys"],
         &["ratelimit"],
+        &["scopes"],
         &["completions"],
         &["keys", "create", "--user", "ada"],
         &["keys", "create", "x"],

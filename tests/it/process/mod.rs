@@ -4,6 +4,7 @@ mod access_log;
 mod cli;
 mod cli_keys;
 mod cli_ratelimit;
+mod cli_scopes;
 mod config;
 mod crash;
 mod desk;
