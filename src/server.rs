@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
-use crate::features::{auth, health, keys, leases, limits, members, projects, random, sessions, users};
+use crate::features::{auth, health, keys, leases, limits, members, projects, random, scopes, sessions, users};
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
 use crate::web::problem::Problem;
@@ -71,6 +71,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(projects::http::router())
         .merge(members::http::router())
         .merge(users::http::administration())
+        .merge(scopes::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));

@@ -17,12 +17,13 @@ CREATE UNIQUE INDEX projects_by_prefix ON projects (key_prefix) WHERE key_prefix
 CREATE INDEX projects_by_age ON projects (created_at DESC, id DESC);
 CREATE INDEX projects_deleted ON projects (deleted_at) WHERE deleted_at IS NOT NULL;
 
--- The catalogue of what a project's keys may do.
+-- The catalogue of what a project's keys may do. `description_folded` is what a search compares with.
 CREATE TABLE scopes (
     id TEXT NOT NULL PRIMARY KEY,
     project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
     name TEXT NOT NULL,
     description TEXT NOT NULL,
+    description_folded TEXT NOT NULL,
     category TEXT,
     is_active INTEGER NOT NULL CHECK (is_active IN (0, 1)),
     created_at INTEGER NOT NULL,
@@ -31,6 +32,7 @@ CREATE TABLE scopes (
 ) STRICT;
 
 CREATE INDEX scopes_by_project ON scopes (project_id, created_at DESC, id DESC);
+CREATE INDEX scopes_inactive ON scopes (project_id, name) WHERE NOT is_active;
 
 -- Secrets that were issued elsewhere needn't have our form.
 ALTER TABLE key_secrets ADD COLUMN is_imported INTEGER NOT NULL DEFAULT 0 CHECK (is_imported IN (0, 1));

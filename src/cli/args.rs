@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Show, set back and change the limits of a key.
     #[command(subcommand)]
     Ratelimit(Ratelimit),
+    /// List, import and export a project's catalogue of scopes.
+    #[command(subcommand)]
+    Scopes(Scopes),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -83,6 +86,7 @@ impl Command {
                     Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. } | Keys::Import(_) | Keys::Export { .. }
                 )
                 | Self::Ratelimit(_)
+                | Self::Scopes(_)
         )
     }
 }
@@ -259,6 +263,49 @@ pub(crate) struct ImportKeys {
     /// Take over what is right, although other lines aren't.
     #[arg(long)]
     pub(crate) partial: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scopes {
+    /// List a catalogue, newest first.
+    #[command(after_help = "Example: keyward scopes list --user ada --under 'orders:*'")]
+    List {
+        #[command(flatten)]
+        whose: Whose,
+        /// Only scopes of this category.
+        #[arg(long)]
+        category: Option<String>,
+        /// Only scopes that this one covers, such as orders:*.
+        #[arg(long, value_name = "SCOPE")]
+        under: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Create and update scopes from a file: all of them, or none where one breaks a rule.
+    #[command(
+        after_help = "Examples:\n  keyward scopes import scopes.json --user ada --dry-run\n  keyward scopes import - --project prj_01K5ZV8QXW3M7C2R9T4B6D8F0G < scopes.json"
+    )]
+    Import {
+        /// JSON in the form that `export` writes; - for standard input.
+        file: String,
+        #[command(flatten)]
+        whose: Whose,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Leave out entries that break rules, instead of refusing all.
+        #[arg(long)]
+        partial: bool,
+    },
+    /// Write a catalogue as JSON that can be imported again.
+    #[command(after_help = "Example: keyward scopes export --user ada --output scopes.json")]
+    Export {
+        #[command(flatten)]
+        whose: Whose,
+        /// Into this file, instead of standard output.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// What a new key shall be.

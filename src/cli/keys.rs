@@ -159,7 +159,7 @@ async fn named(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::bas
 }
 
 /// The project that the flags name, and the person who answers for its keys.
-async fn project(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::base::id::UserId>), Failure> {
+pub(super) async fn project(ctx: &Ctx, whose: &Whose) -> Result<(ProjectId, Option<crate::base::id::UserId>), Failure> {
     let missing = |what: &str| Failure::Refused(format!("there is no such {what}"));
     let mut reader = ctx.db.reader().await?;
     if let Some(username) = &whose.user {

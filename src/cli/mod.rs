@@ -11,6 +11,7 @@ mod moving;
 mod output;
 mod projects;
 mod ratelimit;
+mod scopes;
 mod serve;
 mod users;
 
@@ -64,6 +65,7 @@ refused!(
     crate::features::keys::create::CreateError,
     crate::features::keys::change::ChangeError,
     crate::features::keys::moving::import::ImportError,
+    crate::features::scopes::ScopesError,
     std::io::Error
 );
 
@@ -111,7 +113,11 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Doctor => doctor::doctor(&config, format).await,
             Command::Config => config::show(&loaded, format),
             Command::Openapi => config::openapi(config).await,
-            Command::Users(_) | Command::Projects(_) | Command::Keys(_) | Command::Ratelimit(_)
+            Command::Users(_)
+            | Command::Projects(_)
+            | Command::Keys(_)
+            | Command::Ratelimit(_)
+            | Command::Scopes(_)
                 if command.only_looks() && is_missing(&config) =>
             {
                 Err(no_database())
@@ -120,6 +126,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Projects(command) => projects::run(&ready(config).await?, command, format).await,
             Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
+            Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }
     })

@@ -42,6 +42,9 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
 /// Operations under a limit, which tell how it stands in every answer.
 const LIMITED: [&str; 6] = ["register", "login", "changePassword", "generateKey", "createKey", "verifyKey"];
 
+/// Operations that take much at once.
+const BULK: [&str; 1] = ["importScopes"];
+
 fn complete_operation(operation: &mut Operation) {
     let mut shared = vec![
         ("408", "The request took longer than allowed."),
@@ -58,7 +61,9 @@ fn complete_operation(operation: &mut Operation) {
         ));
     }
     if operation.request_body.is_some() {
-        shared.push(("413", "The body is larger than 1 MiB."));
+        let is_bulk = operation.operation_id.as_deref().is_some_and(|id| BULK.contains(&id));
+        shared
+            .push(("413", if is_bulk { "The body is larger than 16 MiB." } else { "The body is larger than 1 MiB." }));
         shared.push(("415", "The body isn't declared as JSON."));
     }
     let takes_input = operation.request_body.is_some()

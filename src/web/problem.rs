@@ -197,7 +197,7 @@ impl Problem {
         self
     }
 
-    /// Adds the members of an object to the body, or puts them in place of those with the same names.
+    /// Adds the members of an object to the body (RFC 9457, section 3.2), or puts them in place of those with the same names.
     #[must_use]
     pub fn with_members(mut self, members: Value) -> Self {
         self.0.members = Some(members);

@@ -15,7 +15,7 @@ use crate::features::auth::permission::{KeysUpdate, Permission as _};
 use crate::features::changes::{self, Change, Marking};
 use crate::features::events::{self, Event};
 use crate::features::limits;
-use crate::features::scopes::{Scope, Scopes};
+use crate::features::scopes::{self, Scope, Scopes, ScopesError};
 use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
 use crate::gate::{Limits, replace};
 use crate::infra::db::{DbError, Tx};
@@ -46,6 +46,9 @@ pub enum ChangeError {
     /// A new scope that the caller doesn't hold.
     #[error("a scope that the caller doesn't hold")]
     NotHeld,
+    /// A new scope that the project's catalogue doesn't hold.
+    #[error(transparent)]
+    Scopes(#[from] ScopesError),
     /// A revoked key can't come back or change.
     #[error("the key is revoked")]
     Revoked,
@@ -235,8 +238,9 @@ async fn apply_in(
     let mut key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     let now = ctx.now();
     let before = json!(KeyView::at(key.clone(), now));
-    let limits_before = key.settings.limits.clone();
+    let (limits_before, held) = (key.settings.limits.clone(), key.scopes.clone());
     change(&mut key, now)?;
+    scopes::admit_added(tx.conn(), target.project, &key.scopes, &held).await?;
     if json!(KeyView::at(key.clone(), now)) == before {
         return Ok(KeyView::at(key, now));
     }

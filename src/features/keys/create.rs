@@ -18,7 +18,7 @@ use crate::features::changes::{self, Change};
 use crate::features::events::{self, Event};
 use crate::features::idempotency::{self, Claimed};
 use crate::features::projects;
-use crate::features::scopes::Scopes;
+use crate::features::scopes::{self, Scopes, ScopesError};
 use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
 use crate::gate::{self, Limits, Settings};
 use crate::infra::db::DbError;
@@ -156,6 +156,9 @@ pub enum CreateError {
     /// The project is gone.
     #[error("there is no such project")]
     NoProject,
+    /// A scope that the project's catalogue doesn't hold.
+    #[error(transparent)]
+    Scopes(#[from] ScopesError),
     /// The person has made as many as they may.
     #[error("too many keys")]
     TooMany(RateLimited),
@@ -199,6 +202,7 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     if !key.scopes.iter().all(|scope| grants.allow(scope)) {
         return Err(CreateError::NotHeld);
     }
+    scopes::admit(tx.conn(), making.project, &key.scopes).await?;
     let limit = match making.responsible {
         Some(user) if making.limited && ctx.config.keys.per_user_per_day > 0 => {
             let limit = ctx.config.keys.per_user_per_day;

@@ -171,7 +171,11 @@ pub fn reason(text: &str) -> Result<(), Invalid> {
     text_of("reason", text, 0, MAX_DESCRIPTION, true)
 }
 
-fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize, lines: bool) -> Result<(), Invalid> {
+/// A text of so many characters, none of them control characters, but for those between lines and words.
+///
+/// # Errors
+/// The rule.
+pub fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize, lines: bool) -> Result<(), Invalid> {
     let length = text.chars().count();
     if length < shortest {
         return Err(Invalid::field(field, "too_short", "must not be empty"));

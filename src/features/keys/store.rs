@@ -211,7 +211,7 @@ pub(super) async fn insert(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
 }
 
 /// What names are compared by.
-pub(super) fn folded(name: &str) -> String {
+pub(in crate::features) fn folded(name: &str) -> String {
     name.to_lowercase()
 }
 

@@ -182,6 +182,16 @@ impl Tx {
     }
 }
 
+impl Conn<'_> {
+    /// Lends it on for one statement of several.
+    pub fn lend(&mut self) -> Conn<'_> {
+        match self {
+            Self::Postgres(connection) => Conn::Postgres(connection),
+            Self::Sqlite(connection) => Conn::Sqlite(connection),
+        }
+    }
+}
+
 impl Reader {
     /// Lends the connection for one statement.
     pub fn conn(&mut self) -> Conn<'_> {

@@ -29,6 +29,10 @@ pub struct Json<T>(pub T);
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
+/// A body of a bulk route: up to 16 MiB.
+#[derive(Debug)]
+pub struct BulkJson<T>(pub T);
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
@@ -40,12 +44,27 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for BulkJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, inner) = request.into_parts();
+        let bytes = read(&parts.headers, inner, BULK).await?;
+        again::ask(&parts.extensions).await?;
+        if !has_json_type(&parts.headers) {
+            return Err(unsupported());
+        }
+        // It takes a while, in which others mustn't wait.
+        tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|error| Problem::internal(&error))?.map(Self)
+    }
+}
+
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
-        let bytes = read(&parts.headers, inner, MAX_BODY_BYTES).await?;
+        let bytes = read(&parts.headers, inner, ORDINARY).await?;
         again::ask(&parts.extensions).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
@@ -60,16 +79,21 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
-/// The largest body of an ordinary route.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
+const MIB: usize = 1024 * 1024;
 
-/// The largest body of a route that takes much at once.
-const MAX_BULK_BYTES: usize = 16 * 1024 * 1024;
+/// How large a body may be.
+#[derive(Clone, Copy)]
+struct Bound {
+    /// The most bytes.
+    most: usize,
+    /// How much of a body that is too large is read all the same, and thrown away: most clients look for an answer only once
+    /// they have sent everything, and a connection that is closed before takes the answer with it. Clients that ask before
+    /// they send (`Expect: 100-continue`) are told at once.
+    drained: usize,
+}
 
-/// How much of a body that is too large is read all the same, and thrown away: most clients look for an answer only once
-/// they have sent everything, and a connection that is closed before takes the answer with it. Clients that ask before they
-/// send (`Expect: 100-continue`) are told at once.
-const DRAINED_BYTES: usize = 7 * 1024 * 1024;
+const ORDINARY: Bound = Bound { most: MIB, drained: 8 * MIB };
+const BULK: Bound = Bound { most: 16 * MIB, drained: 24 * MIB };
 
 /// The slowest that a body may come: so many bytes in so much time. Whoever sends less holds a place that others wait for.
 const SLOWEST: (Duration, usize) = (Duration::from_secs(10), 5_000);
@@ -87,7 +111,7 @@ pub async fn body<B>(headers: &HeaderMap, body: B) -> Result<Vec<u8>, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let bytes = read(headers, body, MAX_BODY_BYTES).await?;
+    let bytes = read(headers, body, ORDINARY).await?;
     if has_json_type(headers) { Ok(bytes) } else { Err(unsupported()) }
 }
 
@@ -100,7 +124,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonLines {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
-        let bytes = read(&parts.headers, inner, MAX_BULK_BYTES).await?;
+        let bytes = read(&parts.headers, inner, BULK).await?;
         again::ask(&parts.extensions).await?;
         if is_type(&parts.headers, |essence| LINES.contains(&essence)) {
             Ok(Self(bytes.into()))
@@ -117,13 +141,13 @@ impl<S: Send + Sync> FromRequest<S> for JsonLines {
 /// What JSON lines are declared as: there is no registered type.
 const LINES: [&str; 4] = ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"];
 
-async fn read<B>(headers: &HeaderMap, mut body: B, most: usize) -> Result<Vec<u8>, Problem>
+async fn read<B>(headers: &HeaderMap, mut body: B, bound: Bound) -> Result<Vec<u8>, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let too_large = || Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE);
     let asks = headers.contains_key(header::EXPECT);
-    let bearable = if asks { most } else { most + DRAINED_BYTES };
+    let bearable = if asks { bound.most } else { bound.drained };
     if body.size_hint().lower() > bearable as u64 {
         return Err(too_large());
     }
@@ -139,7 +163,7 @@ where
                 };
                 let Ok(data) = frame?.into_data() else { continue };
                 length += data.len();
-                if length <= most {
+                if length <= bound.most {
                     bytes.extend_from_slice(&data);
                 }
             }
@@ -150,7 +174,7 @@ where
             .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))?
             .map_err(|_| Problem::bad_request("bad_request", "The request's body ended early."))?;
     }
-    if length > most { Err(too_large()) } else { Ok(bytes) }
+    if length > bound.most { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {
@@ -359,7 +383,7 @@ mod tests {
 
     async fn drained(request: Request) -> Result<Vec<u8>, Problem> {
         let (parts, body) = request.into_parts();
-        read(&parts.headers, body, MAX_BODY_BYTES).await
+        read(&parts.headers, body, ORDINARY).await
     }
 
     #[tokio::test(start_paused = true)]

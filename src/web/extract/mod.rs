@@ -9,7 +9,7 @@ mod query;
 
 pub use crate::base::object;
 pub use again::Again;
-pub use json::{Json, JsonLines, Nothing, OptionalJson};
+pub use json::{BulkJson, Json, JsonLines, Nothing, OptionalJson};
 pub use page::PageQuery;
 pub use path::{Path, Second};
 pub use query::Query;

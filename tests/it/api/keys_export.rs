@@ -49,7 +49,7 @@ both_engines! {
         switched(&app, &ada, &made[2], "/disable").await;
         app.post(&super::support::path(&made[3], "/revoke")).token(&ada.token).json(&json!({"reason": "key_compromise", "note": "on a forum"})).send().await.expect(200);
         super::support::patched(&app, &ada, &made[4], json!({"expires_in": 1})).await;
-        app.advance(Duration::from_secs(60));
+        app.advance(Duration::from_mins(1));
         let foreign = json!({"hash": hash("elsewhere"), "prefix": "live_", "start": "else", "end": "here", "name": "elsewhere", "older": [
             {"hash": hash("before"), "prefix": "live_", "end": "fore", "expires_at": "2031-05-06T13:00:00Z"},
             {"hash": hash("long before"), "expires_at": "2031-05-06T11:00:00Z"},

@@ -29,6 +29,9 @@ const COMMANDS: &[&[&str]] = &[
     &["ratelimit", "status"],
     &["ratelimit", "reset"],
     &["ratelimit", "update"],
+    &["scopes", "list"],
+    &["scopes", "import"],
+    &["scopes", "export"],
 ];
 
 #[test]
@@ -40,9 +43,14 @@ fn every_command_explains_itself_with_an_example() {
         assert!(out.contains("Example") && out.split("Example").nth(1).unwrap().contains(&example), "{out}");
         assert_eq!(err, "");
     }
-    for group in
-        [&["--help"][..], &["users", "--help"], &["projects", "--help"], &["keys", "--help"], &["ratelimit", "--help"]]
-    {
+    for group in [
+        &["--help"][..],
+        &["users", "--help"],
+        &["projects", "--help"],
+        &["keys", "--help"],
+        &["ratelimit", "--help"],
+        &["scopes", "--help"],
+    ] {
         let (out, _) = ended(&run(dir.path(), &[], group, ""), 0);
         assert!(out.contains("Usage: keyward"), "{out}");
     }
@@ -51,6 +59,7 @@ fn every_command_explains_itself_with_an_example() {
         &["projects"],
         &["keys"],
         &["ratelimit"],
+        &["scopes"],
         &["completions"],
         &["keys", "create", "--user", "ada"],
         &["keys", "create", "x"],

@@ -6,6 +6,7 @@ mod cli_keys;
 mod cli_moving;
 mod cli_projects;
 mod cli_ratelimit;
+mod cli_scopes;
 mod config;
 mod crash;
 mod desk;

@@ -1,7 +1,7 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
 use keyward::features::{
-    audit, changes, events, idempotency, keys, leases, limits, members, projects, sessions, usage, users,
+    audit, changes, events, idempotency, keys, leases, limits, members, projects, scopes, sessions, usage, users,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -22,6 +22,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("limits", limits::store::STATEMENTS),
     ("members", members::store::STATEMENTS),
     ("projects", projects::store::STATEMENTS),
+    ("scopes", scopes::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
     ("usage", usage::store::STATEMENTS),
     ("users", users::store::STATEMENTS),

@@ -56,6 +56,7 @@ pub(super) struct CreatedKey {
             ("revoke" = (operation_id = "revokeKey", parameters(("id" = "$response.body#/id")), description = "Take it back")),
             ("delete" = (operation_id = "deleteKey", parameters(("id" = "$response.body#/id"), ("confirm" = "$response.body#/id")), description = "Remove it")),
          )),
+        (status = 400, description = "The request breaks a rule; `errors` says which field and why. `unknown_scope` where the project wants scopes of its catalogue alone"),
         (status = 403, description = "The caller may not make keys here, or not with these scopes"),
         (status = 404, description = "`project_not_found`: there is no such project for this caller"),
         (status = 409, description = "`idempotency_replay`: The Idempotency-Key was used for the same request: `id` names what it made"),

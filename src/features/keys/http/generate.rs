@@ -28,6 +28,7 @@ use super::create::{CreatedKey, make};
             ("get" = (operation_id = "getKey", parameters(("id" = "$response.body#/id")), description = "What was made")),
             ("revoke" = (operation_id = "revokeKey", parameters(("id" = "$response.body#/id")), description = "Take it back")),
          )),
+        (status = 400, description = "The request breaks a rule; `errors` says which field and why. `unknown_scope` where the project wants scopes of its catalogue alone"),
         (status = 403, description = "The caller may not make keys, or not with these scopes"),
         (status = 404, description = "`project_not_found`: the caller has no project"),
         (status = 409, description = "`idempotency_replay`: The Idempotency-Key was used for the same request: `id` names what it made"),

@@ -56,6 +56,7 @@ impl From<CreateError> for Problem {
             CreateError::Invalid(invalid) => invalid.into(),
             CreateError::Forbidden => forbidden(),
             CreateError::NotHeld => not_held(),
+            CreateError::Scopes(error) => error.into(),
             CreateError::NoProject => Self::not_found("project_not_found", "There is no such project."),
             CreateError::TooMany(limit) => Self::rate_limited(&limit),
             CreateError::Claimed(claimed) => claimed.into(),
@@ -70,6 +71,7 @@ impl From<ChangeError> for Problem {
             ChangeError::NotFound => Self::not_found("key_not_found", "There is no such key."),
             ChangeError::Forbidden => forbidden(),
             ChangeError::NotHeld => not_held(),
+            ChangeError::Scopes(error) => error.into(),
             ChangeError::Revoked => {
                 Self::new(StatusCode::CONFLICT, "key_revoked", "The key is revoked for good; make another.")
             }

@@ -112,6 +112,7 @@ impl PatchKey {
     request_body(content = PatchKey, description = "What shall be different"),
     responses(
         (status = 200, description = "The key as it is now", body = KeyView),
+        (status = 400, description = "The request breaks a rule; `errors` says which field and why. `unknown_scope` where the project wants scopes of its catalogue alone"),
         (status = 403, description = "The caller may not change keys here, or not give these scopes"),
         (status = 404, description = "`key_not_found`: there is no such key for this caller"),
         (status = 409, description = "`key_revoked`: the key is revoked"),
