@@ -111,11 +111,9 @@ async fn apply(ctx: &Ctx, change: Change, at: Timestamp, own: bool) -> Result<()
             ctx.gate.project_changed(project);
             limits::status::adopt_all(ctx, project).await?;
         }
-        // The gate was told at once.
-        Change::Imported(_) if own => {}
-        Change::Imported(_) => keys::secrets::known::follow(ctx, at).await?,
         // Done when it was made; what was counted since then must stay.
-        Change::Limits(_) if own => {}
+        Change::Imported(_) | Change::Limits(_) if own => {}
+        Change::Imported(_) => keys::secrets::known::follow(ctx, at).await?,
         Change::Limits(key) => ctx.gate.reset(key),
         Change::Session(_) => ctx.gate.people.changed(ctx.gate.epoch()),
     }
