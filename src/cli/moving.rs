@@ -71,6 +71,7 @@ pub(super) async fn import(
     };
     bar.finish_and_clear();
     if total.created > 0 && !args.dry_run {
+        import::settle(ctx, &total).await;
         keys::obeyed().await;
     }
     tell(&args.file, &total, format)?;

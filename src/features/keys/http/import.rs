@@ -90,5 +90,7 @@ pub(super) async fn import(
         first_line: 1,
         first_index: 0,
     };
-    Ok(Json(import::import(&ctx, &importing, text).await?))
+    let report = import::import(&ctx, &importing, text).await?;
+    import::settle(&ctx, &report).await;
+    Ok(Json(report))
 }

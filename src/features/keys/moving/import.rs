@@ -33,6 +33,8 @@ use super::store::{self, NewKey, NewSecret};
 pub const MAX_LINES: u64 = 100_000;
 /// Lines that are read, compared and written at once.
 pub const CHUNK: u64 = 5_000;
+/// Keys after which an import is a large one.
+const LARGE: u64 = 1_000;
 /// How often an import begins again because somebody else added one of its hashes meanwhile.
 const ATTEMPTS: u32 = 3;
 
@@ -108,6 +110,22 @@ pub async fn import(ctx: &Ctx, importing: &Importing<'_>, text: Bytes) -> Result
         return Err(ImportError::Refused(report));
     }
     Ok(report)
+}
+
+/// After an import, once. Where it was a large one, the engine is told: until it looks by itself, a minute later perhaps, it
+/// would read all keys for each page of them.
+pub async fn settle(ctx: &Ctx, report: &Report) {
+    if report.created < LARGE || report.dry_run {
+        return;
+    }
+    let look = async {
+        let mut tx = ctx.db.begin().await?;
+        store::look_again(&mut tx).await?;
+        tx.commit().await
+    };
+    if let Err(error) = look.await {
+        tracing::warn!(cause = %error, "lists will be slow until the database has looked at the imported keys");
+    }
 }
 
 /// Finds the ends of lines; nothing is read yet.

@@ -82,6 +82,8 @@ sql! {
              FROM json_each($1)"
         ),
     );
+    /// What Postgres plans by is brought up to date. SQLite plans without.
+    LOOK_AGAIN = Sql::pick("ANALYZE api_keys, key_secrets", "SELECT 1");
     /// A page of a project's keys with their present secrets, oldest first.
     EXPORT = Sql::same(
         "SELECT k.id, k.name, k.description, k.owner, k.scopes, k.metadata, k.disabled_at, k.revoked_at, k.revoked_reason,
@@ -195,6 +197,11 @@ pub(super) async fn add(tx: &mut Tx, new: &[NewKey]) -> Result<(), DbError> {
     // Two who add the same hashes wait for each other instead of each for the other.
     rows.sort_unstable_by(|one, other| one.hash.cmp(&other.hash));
     on!(tx.conn(), ADD_SECRETS, |c, sql| sqlx::query(sql).bind(Json(&rows)).execute(c).await.map(|_| ()))
+}
+
+/// Makes the engine see that there are many more keys than a moment ago.
+pub(super) async fn look_again(tx: &mut Tx) -> Result<(), DbError> {
+    on!(tx.conn(), LOOK_AGAIN, |c, sql| sqlx::query(sql).execute(c).await.map(|_| ()))
 }
 
 fn key_row(NewKey { key, secrets }: &NewKey) -> KeyRow<'_> {
