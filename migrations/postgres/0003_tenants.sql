@@ -36,3 +36,6 @@ CREATE INDEX scopes_by_project ON scopes (project_id, created_at DESC, id DESC);
 ALTER TABLE key_secrets ADD COLUMN is_imported BOOLEAN NOT NULL DEFAULT FALSE;
 
 CREATE INDEX key_secrets_imported ON key_secrets (id) WHERE is_imported;
+
+-- Superseded secrets, which are forgotten a while after their end.
+CREATE INDEX key_secrets_by_end ON key_secrets (expires_at) WHERE expires_at IS NOT NULL;

@@ -10,7 +10,6 @@ use crate::base::page::{Cursor, Limit};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::By;
-use crate::features::auth::Grants;
 use crate::features::changes::follow;
 use crate::features::keys::change::{self, Target};
 use crate::features::keys::create::{self, Making, NewKey};
@@ -127,15 +126,7 @@ async fn make(ctx: &Ctx, new: args::NewKey, format: Format) -> Result<(), Failur
         return Err(usage("say whose key it is: --user USERNAME, --project ID, or --system"));
     }
     let (project, responsible) = project(ctx, &whose).await?;
-    let making = Making {
-        by: &By::system("cli", ctx),
-        caller_id: "system",
-        project,
-        responsible,
-        limited: false,
-        grants: &Grants::Everything,
-        idempotency_key: None,
-    };
+    let making = Making { by: &By::system("cli", ctx), caller: None, project, responsible, idempotency_key: None };
     let created = create::create(ctx, &making, new).await?;
     match format {
         // The key alone, so that it can be piped where it belongs.

@@ -44,7 +44,12 @@ pub async fn settle(
             DepartedKeys::Revoke => store::unrevoked_of(tx.conn(), project, user, PAGE).await?,
         };
         let read = keys.len();
-        for mut key in keys {
+        for listed in keys {
+            // Somebody else may have changed it since it was listed: what they did must stay.
+            let Some(mut key) = store::lock(tx, listed.id, project).await? else { continue };
+            if key.revoked_at.is_some() || (choice == DepartedKeys::Disable && key.disabled_at.is_some()) {
+                continue;
+            }
             let before = json!(KeyView::at(key.clone(), now));
             let names = if choice == DepartedKeys::Disable {
                 key.disabled_at = Some(now);

@@ -6,7 +6,6 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use keyward::features::audit::By;
-use keyward::features::auth::Grants;
 use keyward::features::keys::create::{Making, NewKey, create};
 use keyward::features::projects;
 use keyward::features::scopes::Scopes;
@@ -69,15 +68,8 @@ pub async fn token_status(app: &App, token: &str) -> u16 {
 pub async fn system_key(app: &App, scopes: &[&str]) -> String {
     let ctx = &app.ctx;
     let project = projects::store::system(ctx.db.reader().await.unwrap().conn()).await.unwrap().unwrap();
-    let making = Making {
-        by: &By::system("test", ctx),
-        caller_id: "system",
-        project,
-        responsible: None,
-        limited: false,
-        grants: &Grants::Everything,
-        idempotency_key: None,
-    };
+    let making =
+        Making { by: &By::system("test", ctx), caller: None, project, responsible: None, idempotency_key: None };
     let new = NewKey {
         name: Some("root".to_owned()),
         scopes: Some(Scopes::new(scopes.iter().map(|scope| scope.parse().unwrap()))),
