@@ -22,7 +22,7 @@ use crate::features::users::rules::Username;
 use crate::features::{projects, users};
 
 use super::args::{self, Format, Keys, Whose};
-use super::{Failure, limits, output};
+use super::{Failure, lifecycle, limits, output};
 
 pub(super) fn usage(text: impl std::fmt::Display) -> Failure {
     Failure::Usage(text.to_string())
@@ -82,6 +82,10 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
             let key = store::find(ctx.db.reader().await?.conn(), id, project).await?.ok_or_else(no_key)?;
             show(&KeyView::at(key, ctx.now()), format)?;
         }
+        Keys::Rotate { id, overlap } => lifecycle::rotate(ctx, &id, &overlap, format).await?,
+        Keys::Disable { id } => lifecycle::switch(ctx, &id, false, format).await?,
+        Keys::Enable { id } => lifecycle::switch(ctx, &id, true, format).await?,
+        Keys::Delete { id, force } => lifecycle::delete(ctx, &id, force, format).await?,
         Keys::Revoke { id, reason, note, force } => {
             let (id, project) = find(ctx, &id).await?;
             if !force {
@@ -194,6 +198,7 @@ fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
         ("description", text(&key.description)),
         ("scopes", scopes),
         ("made by", key.created_by.clone()),
+        ("answers for it", key.user_id.map_or("nobody".to_owned(), |user| user.to_string())),
         ("made", key.created_at.to_string()),
         ("expires", time(key.expires_at)),
         ("last used", time(key.last_used_at)),

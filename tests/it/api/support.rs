@@ -198,3 +198,26 @@ pub async fn until_metrics_say(app: &App, line: &str) {
     }
     panic!("no line {line:?} in {}", app.metrics().await);
 }
+
+/// A team of somebody's, with others in it by their roles: the owner's session in it.
+pub async fn team(app: &App, owner: &Session, others: &[(&str, &str)]) -> Session {
+    let made =
+        app.post("/v1/projects").token(&owner.token).json(&json!({"name": "team"})).send().await.expect(201).json();
+    let project = text(&made, "id").to_owned();
+    for (username, role) in others {
+        let body = json!({"username": username, "role": role});
+        app.post(&format!("/v1/projects/{project}/members")).token(&owner.token).json(&body).send().await.expect(201);
+    }
+    Session { project, ..owner.clone() }
+}
+
+/// Rotates a key.
+pub async fn rotate(app: &App, credential: &str, key: &Value, body: Value) -> Answer {
+    app.post(&path(key, "/rotate")).token(credential).json(&body).send().await
+}
+
+/// The secrets of a key, newest first.
+pub async fn secrets(app: &App, who: &Session, key: &Value) -> Vec<Value> {
+    let listed = app.get(&path(key, "/secrets")).token(&who.token).send().await.expect(200).json();
+    listed["data"].as_array().unwrap().clone()
+}
