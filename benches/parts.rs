@@ -14,7 +14,6 @@ use keyward::base::clock::SystemClock;
 use keyward::base::rng::{Rng as _, SystemRng};
 use keyward::ctx::Ctx;
 use keyward::features::audit::By;
-use keyward::features::auth::Grants;
 use keyward::features::keys::create::{self, Making, NewKey};
 use keyward::features::keys::format::{NewSecret, PresentedKey};
 use keyward::features::projects;
@@ -52,15 +51,8 @@ async fn service(directory: &std::path::Path) -> (Service, String, Workers) {
     let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config).unwrap();
     projects::ensure_system(&ctx).await.unwrap();
     let project = projects::store::system(ctx.db.reader().await.unwrap().conn()).await.unwrap().unwrap();
-    let making = Making {
-        by: &By::system("bench", &ctx),
-        caller_id: "system",
-        project,
-        responsible: None,
-        limited: false,
-        grants: &Grants::Everything,
-        idempotency_key: None,
-    };
+    let making =
+        Making { by: &By::system("bench", &ctx), caller: None, project, responsible: None, idempotency_key: None };
     let scopes = Scopes::new(["keyward:keys:verify".parse().unwrap()]);
     let new = NewKey { name: Some("bench".to_owned()), scopes: Some(scopes), ..NewKey::default() };
     let created = create::create(&ctx, &making, new).await.unwrap();

@@ -38,3 +38,6 @@ CREATE INDEX scopes_inactive ON scopes (project_id, name) WHERE NOT is_active;
 ALTER TABLE key_secrets ADD COLUMN is_imported INTEGER NOT NULL DEFAULT 0 CHECK (is_imported IN (0, 1));
 
 CREATE INDEX key_secrets_imported ON key_secrets (id) WHERE is_imported;
+
+-- Superseded secrets, which are forgotten a while after their end.
+CREATE INDEX key_secrets_by_end ON key_secrets (expires_at) WHERE expires_at IS NOT NULL;

@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Make, list and delete projects.
     #[command(subcommand)]
     Projects(Projects),
-    /// Make, list, show and revoke keys; move them in and out.
+    /// Make, list, show, rotate, switch, revoke and remove keys; move them in and out.
     #[command(subcommand)]
     Keys(Keys),
     /// Show, set back and change the limits of a key.
@@ -83,7 +83,15 @@ impl Command {
             Self::Users(Users::List(_) | Users::Disable { .. } | Users::Enable { .. } | Users::ResetPassword { .. })
                 | Self::Projects(Projects::List { .. } | Projects::Delete { .. })
                 | Self::Keys(
-                    Keys::List { .. } | Keys::Info { .. } | Keys::Revoke { .. } | Keys::Import(_) | Keys::Export { .. }
+                    Keys::List { .. }
+                        | Keys::Info { .. }
+                        | Keys::Rotate { .. }
+                        | Keys::Disable { .. }
+                        | Keys::Enable { .. }
+                        | Keys::Revoke { .. }
+                        | Keys::Delete { .. }
+                        | Keys::Import(_)
+                        | Keys::Export { .. }
                 )
                 | Self::Ratelimit(_)
                 | Self::Scopes(_)
@@ -214,6 +222,38 @@ pub(crate) enum Keys {
     Info {
         /// Its id.
         id: String,
+    },
+    /// Give a key a new secret and print it, this once. The former ones are good until the overlap ends.
+    #[command(
+        after_help = "Examples:\n  keyward keys rotate key_01K5ZV8QXW3M7C2R9T4B6D8F0G\n  keyward keys rotate key_01K5ZV8QXW3M7C2R9T4B6D8F0G --overlap 0"
+    )]
+    Rotate {
+        /// Its id, or - to read the key itself from standard input.
+        id: String,
+        /// How long the former secrets are good: 5s, 15m, 12h, 30d; 0 ends them at once.
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        overlap: String,
+    },
+    /// Switch a key off until it is enabled.
+    #[command(after_help = "Example: keyward keys disable key_01K5ZV8QXW3M7C2R9T4B6D8F0G")]
+    Disable {
+        /// Its id, or - to read the key itself from standard input.
+        id: String,
+    },
+    /// Switch a key on again.
+    #[command(after_help = "Example: keyward keys enable key_01K5ZV8QXW3M7C2R9T4B6D8F0G")]
+    Enable {
+        /// Its id, or - to read the key itself from standard input.
+        id: String,
+    },
+    /// Remove a key for good; its history stays.
+    #[command(after_help = "Example: keyward keys delete key_01K5ZV8QXW3M7C2R9T4B6D8F0G --force")]
+    Delete {
+        /// Its id, or - to read the key itself from standard input.
+        id: String,
+        /// Don't ask.
+        #[arg(long)]
+        force: bool,
     },
     /// Take a key back for good.
     #[command(

@@ -10,7 +10,6 @@ use crate::base::page::{Cursor, Limit};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::By;
-use crate::features::auth::Grants;
 use crate::features::changes::follow;
 use crate::features::keys::change::{self, Target};
 use crate::features::keys::create::{self, Making, NewKey};
@@ -23,7 +22,7 @@ use crate::features::users::rules::Username;
 use crate::features::{projects, users};
 
 use super::args::{self, Format, Keys, Whose};
-use super::{Failure, limits, moving, output};
+use super::{Failure, lifecycle, limits, moving, output};
 
 pub(super) fn usage(text: impl std::fmt::Display) -> Failure {
     Failure::Usage(text.to_string())
@@ -83,6 +82,10 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
             let key = store::find(ctx.db.reader().await?.conn(), id, project).await?.ok_or_else(no_key)?;
             show(&KeyView::at(key, ctx.now()), format)?;
         }
+        Keys::Rotate { id, overlap } => lifecycle::rotate(ctx, &id, &overlap, format).await?,
+        Keys::Disable { id } => lifecycle::switch(ctx, &id, false, format).await?,
+        Keys::Enable { id } => lifecycle::switch(ctx, &id, true, format).await?,
+        Keys::Delete { id, force } => lifecycle::delete(ctx, &id, force, format).await?,
         Keys::Revoke { id, reason, note, force } => {
             let (id, project) = find(ctx, &id).await?;
             if !force {
@@ -126,15 +129,7 @@ async fn make(ctx: &Ctx, new: args::NewKey, format: Format) -> Result<(), Failur
         ..NewKey::default()
     };
     let (project, responsible) = named(ctx, &whose).await?;
-    let making = Making {
-        by: &By::system("cli", ctx),
-        caller_id: "system",
-        project,
-        responsible,
-        limited: false,
-        grants: &Grants::Everything,
-        idempotency_key: None,
-    };
+    let making = Making { by: &By::system("cli", ctx), caller: None, project, responsible, idempotency_key: None };
     let created = create::create(ctx, &making, new).await?;
     match format {
         // The key alone, so that it can be piped where it belongs.
@@ -211,6 +206,7 @@ fn show(key: &KeyView, format: Format) -> Result<(), Failure> {
         ("description", text(&key.description)),
         ("scopes", scopes),
         ("made by", key.created_by.clone()),
+        ("answers for it", key.user_id.map_or("nobody".to_owned(), |user| user.to_string())),
         ("made", key.created_at.to_string()),
         ("expires", time(key.expires_at)),
         ("last used", time(key.last_used_at)),

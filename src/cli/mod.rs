@@ -6,6 +6,7 @@ mod args;
 mod config;
 mod doctor;
 mod keys;
+mod lifecycle;
 mod limits;
 mod moving;
 mod output;

@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
 use crate::features::audit::By;
-use crate::features::auth::Grants;
 use crate::features::keys::change::{self, Patch, Target};
 use crate::features::leases;
 use crate::features::limits::status;
@@ -67,7 +66,7 @@ pub(super) async fn run(ctx: &Ctx, command: Ratelimit, format: Format) -> Result
         Ratelimit::Update { id, change } => {
             let patch = patch(ctx, &change)?;
             let (key, project) = find(ctx, &id).await?;
-            change::patch(ctx, Target { by: &by, project, key }, patch, &Grants::Everything).await?;
+            change::patch(ctx, Target { by: &by, project, key }, patch, None).await?;
             (key, project, Some("changed the limits of"))
         }
     };

@@ -1,6 +1,6 @@
 //! What is counted of one key: its windows, what is in use, its leases, and what isn't written yet. One short lock.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::id::{KeyId, LeaseId, SecretId};
@@ -19,8 +19,8 @@ pub struct KeyState {
     pub key: KeyId,
     /// When the key was last changed.
     pub mark: Mark,
-    /// The second in which the key last called Keyward itself.
-    called: AtomicI64,
+    /// The second in which the key last called Keyward itself, and with which secret.
+    called: AtomicU64,
     /// Whether the last sweep found nothing that would be lost, and nobody has asked for the state since.
     idle: AtomicBool,
     counted: Mutex<Counted>,
@@ -108,7 +108,7 @@ impl KeyState {
         Self {
             key,
             mark: Mark::default(),
-            called: AtomicI64::new(i64::MIN),
+            called: AtomicU64::new(u64::MAX),
             idle: AtomicBool::new(false),
             counted: Mutex::default(),
         }
@@ -189,10 +189,10 @@ impl KeyState {
         self.lock().note(code, secret, now, spent)
     }
 
-    /// Notes that the key called Keyward itself, once a second at most; `true` if it is the first that isn't written yet.
+    /// Notes that the key called Keyward itself, once a second at most for each of its secrets; `true` if it is the first that isn't written yet.
     pub fn called(&self, secret: SecretId, now: i64) -> bool {
-        let second = now.div_euclid(1_000_000);
-        if self.called.swap(second, Ordering::Relaxed) == second {
+        let call = now.div_euclid(1_000_000).cast_unsigned().rotate_left(32) ^ secret.low_bits();
+        if self.called.swap(call, Ordering::Relaxed) == call {
             return false;
         }
         let mut counted = self.lock();

@@ -9,18 +9,21 @@ use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
 use crate::base::invalid::Invalid;
 use crate::ctx::Ctx;
-use crate::features::audit::{self, By, Entry, Outcome};
-use crate::features::auth::Grants;
+use crate::features::audit::{self, Actor, By, Entry, Outcome};
+use crate::features::auth::Caller;
 use crate::features::auth::permission::{KeysUpdate, Permission as _};
 use crate::features::changes::{self, Change, Marking};
 use crate::features::events::{self, Event};
+use crate::features::idempotency::Claimed;
 use crate::features::limits;
 use crate::features::scopes::{self, Scope, Scopes, ScopesError};
 use crate::gate::restrict::{Methods, Networks, Paths, Schedule};
 use crate::gate::{Limits, replace};
 use crate::infra::db::{DbError, Tx};
 
+use super::giver::{Giver, Refused};
 use super::rules::RevocationReason;
+use super::terms::Terms;
 use super::{Key, KeyView, Metadata, rules, store};
 
 /// Which key, and who changes it.
@@ -34,30 +37,79 @@ pub struct Target<'a> {
     pub key: KeyId,
 }
 
+impl Target<'_> {
+    /// Refuses a key that would change itself: it could loosen what restricts it.
+    ///
+    /// # Errors
+    /// [`ChangeError::Own`].
+    pub fn refuse_own(&self) -> Result<(), ChangeError> {
+        match &self.by.actor {
+            Actor::Key(key, _) if *key == self.key => Err(ChangeError::Own),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Why nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// There is no such key in the project.
     #[error("there is no such key")]
     NotFound,
-    /// Whoever changes it may not change keys any more.
-    #[error("the caller may not change keys here")]
+    /// Whoever changes it may not do this here any more.
+    #[error("the caller may not do this here")]
     Forbidden,
-    /// A new scope that the caller doesn't hold.
+    /// A scope that the caller doesn't hold.
     #[error("a scope that the caller doesn't hold")]
     NotHeld,
     /// A new scope that the project's catalogue doesn't hold.
     #[error(transparent)]
     Scopes(#[from] ScopesError),
+    /// The key would be restricted less than the key that acts.
+    #[error("restricted less than the key that acts")]
+    Looser,
+    /// A key doesn't change itself.
+    #[error("a key doesn't change itself")]
+    Own,
     /// A revoked key can't come back or change.
     #[error("the key is revoked")]
     Revoked,
+    /// An expired key gets no new secret.
+    #[error("the key has expired")]
+    Expired,
+    /// A superseded secret doesn't rotate its own key.
+    #[error("the secret has been superseded")]
+    Superseded,
+    /// As many secrets as a key may have are good at once.
+    #[error("too many of the key's secrets are good: wait until one ends, or end them with an overlap of 0")]
+    TooManyGenerations,
+    /// The person answers for as many keys as they may.
+    #[error("too many keys: {0} is the most for one person")]
+    TooManyKeys(u32),
+    /// They aren't a member, or nobody at all.
+    #[error("there is no such member")]
+    NoMember,
+    /// They can't log in at present.
+    #[error("the member is disabled")]
+    DisabledMember,
+    /// The `Idempotency-Key` was used before.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
     /// The wishes break rules.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The storage.
     #[error(transparent)]
     Storage(#[from] DbError),
+}
+
+impl From<Refused> for ChangeError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotHeld => Self::NotHeld,
+            Refused::Looser => Self::Looser,
+        }
+    }
 }
 
 /// What shall be different: an outer `None` stays, an inner one clears.
@@ -75,6 +127,8 @@ pub struct Patch {
     pub metadata: Option<Metadata>,
     /// Another end.
     pub expires_at: Option<Option<Timestamp>>,
+    /// Whether that was told as a span: for the name of the field that is refused.
+    pub expires_in: bool,
     /// Other limits.
     pub limits: Option<Option<Limits>>,
     /// Another cap on simultaneous operations.
@@ -89,11 +143,47 @@ pub struct Patch {
     pub path_allow: Option<Option<Paths>>,
 }
 
-/// Changes settings.
+impl Patch {
+    fn apply(self, key: &mut Key) {
+        let set = &mut key.settings;
+        replace(&mut set.limits, self.limits);
+        replace(&mut set.concurrency, self.concurrency);
+        replace(&mut set.ip_allow, self.ip_allow);
+        replace(&mut set.schedule, self.schedule);
+        replace(&mut set.method_allow, self.method_allow);
+        replace(&mut set.path_allow, self.path_allow);
+        if let Some(name) = self.name {
+            key.name = name;
+        }
+        if let Some(description) = self.description {
+            key.description = description;
+        }
+        if let Some(owner) = self.owner {
+            key.owner = owner;
+        }
+        if let Some(scopes) = self.scopes {
+            key.scopes = Scopes::new(scopes.iter().cloned());
+        }
+        if let Some(metadata) = self.metadata {
+            key.metadata = metadata;
+        }
+        if let Some(expires_at) = self.expires_at {
+            key.expires_at = expires_at;
+        }
+    }
+}
+
+/// Changes settings. No caller is the command line.
 ///
 /// # Errors
 /// See [`ChangeError`].
-pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants) -> Result<KeyView, ChangeError> {
+pub async fn patch(
+    ctx: &Ctx,
+    target: Target<'_>,
+    patch: Patch,
+    caller: Option<&Caller>,
+) -> Result<KeyView, ChangeError> {
+    target.refuse_own()?;
     if let Some(name) = &patch.name {
         rules::name(name)?;
     }
@@ -105,49 +195,27 @@ pub async fn patch(ctx: &Ctx, target: Target<'_>, patch: Patch, grants: &Grants)
     })?;
     let mut tx = ctx.db.begin().await?;
     // As it stands now: a request may have been under way for a while.
-    let grants = grants.fresh(&mut tx, target.project).await?;
-    if !grants.hold(KeysUpdate::SCOPE) {
-        return Err(ChangeError::Forbidden);
+    let giver = Giver::of(&mut tx, caller, target.project, KeysUpdate::SCOPE).await?.ok_or(ChangeError::Forbidden)?;
+    let before = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
+    let now = ctx.now();
+    if before.revoked_at.is_some() {
+        return Err(ChangeError::Revoked);
     }
-    apply_in(tx, ctx, target, "key.update", "key.updated", |key, _| {
-        if key.revoked_at.is_some() {
-            return Err(ChangeError::Revoked);
-        }
-        let Patch { name, description, owner, scopes, metadata, expires_at, .. } = patch;
-        let set = &mut key.settings;
-        replace(&mut set.limits, patch.limits);
-        replace(&mut set.concurrency, patch.concurrency);
-        replace(&mut set.ip_allow, patch.ip_allow);
-        replace(&mut set.schedule, patch.schedule);
-        replace(&mut set.method_allow, patch.method_allow);
-        replace(&mut set.path_allow, patch.path_allow);
-        // Compared with what the key holds under the lock: a scope that somebody takes away at this moment is a new one.
-        let is_new = |scope: &&Scope| !key.scopes.iter().any(|held| held == *scope);
-        if scopes.as_ref().is_some_and(|wanted| !wanted.iter().filter(is_new).all(|scope| grants.allow(scope))) {
-            return Err(ChangeError::NotHeld);
-        }
-        rules::known(scopes.iter().flat_map(Scopes::iter).filter(is_new))?;
-        if let Some(name) = name {
-            key.name = name;
-        }
-        if let Some(description) = description {
-            key.description = description;
-        }
-        if let Some(owner) = owner {
-            key.owner = owner;
-        }
-        if let Some(scopes) = scopes {
-            key.scopes = Scopes::new(scopes.iter().cloned());
-        }
-        if let Some(metadata) = metadata {
-            key.metadata = metadata;
-        }
-        if let Some(expires_at) = expires_at {
-            key.expires_at = expires_at;
-        }
-        Ok(())
-    })
-    .await
+    if let Some(end) = patch.expires_at
+        && caller.is_some()
+    {
+        let field = if patch.expires_in { "expires_in" } else { "expires_at" };
+        let terms = Terms::read(ctx, tx.conn(), target.project).await?;
+        terms.allow_end(end, now).map_err(|too_long| too_long.of(field))?;
+    }
+    let mut key = before.clone();
+    patch.apply(&mut key);
+    // Compared with what the key holds under the lock: a scope that somebody takes away at this moment is a new one.
+    let is_new = |scope: &&Scope| !before.scopes.iter().any(|held| held == *scope);
+    rules::known(key.scopes.iter().filter(is_new))?;
+    giver.may_change(&before, &key)?;
+    scopes::admit_added(tx.conn(), target.project, &key.scopes, &before.scopes).await?;
+    finish(tx, ctx, target, now, ("key.update", "key.updated"), before, key).await
 }
 
 /// Takes a key back for good. A second time changes nothing, the first reason included.
@@ -191,6 +259,7 @@ pub async fn disable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeErr
 /// # Errors
 /// See [`ChangeError`].
 pub async fn enable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeError> {
+    target.refuse_own()?;
     apply(ctx, target, "key.enable", "key.enabled", |key, _| {
         if key.revoked_at.is_some() {
             return Err(ChangeError::Revoked);
@@ -223,36 +292,39 @@ async fn apply(
     event: &'static str,
     change: impl FnOnce(&mut Key, Timestamp) -> Result<(), ChangeError>,
 ) -> Result<KeyView, ChangeError> {
-    apply_in(ctx.db.begin().await?, ctx, target, action, event, change).await
+    let mut tx = ctx.db.begin().await?;
+    let before = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
+    let now = ctx.now();
+    let mut key = before.clone();
+    change(&mut key, now)?;
+    finish(tx, ctx, target, now, (action, event), before, key).await
 }
 
-/// The same in a transaction that has begun.
-async fn apply_in(
+/// Writes `key` in place of `before`, which is held, with what that leaves behind, and commits; nothing where nothing is
+/// different.
+pub(super) async fn finish(
     mut tx: Tx,
     ctx: &Ctx,
     target: Target<'_>,
-    action: &'static str,
-    event: &'static str,
-    change: impl FnOnce(&mut Key, Timestamp) -> Result<(), ChangeError>,
+    now: Timestamp,
+    names: (&'static str, &'static str),
+    before: Key,
+    mut key: Key,
 ) -> Result<KeyView, ChangeError> {
-    let mut key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
-    let now = ctx.now();
-    let before = json!(KeyView::at(key.clone(), now));
-    let (limits_before, held) = (key.settings.limits.clone(), key.scopes.clone());
-    change(&mut key, now)?;
-    scopes::admit_added(tx.conn(), target.project, &key.scopes, &held).await?;
-    if json!(KeyView::at(key.clone(), now)) == before {
-        return Ok(KeyView::at(key, now));
+    let before = KeyView::at(before, now);
+    let facts = json!(before);
+    if json!(KeyView::at(key.clone(), now)) == facts {
+        return Ok(before);
     }
     key.updated_at = now;
     store::save(&mut tx, &key).await?;
     let view = KeyView::at(key, now);
     let after = json!(view);
-    note(&mut tx, ctx, target, now, (action, event), audit::difference(&before, &after), after).await?;
+    note(&mut tx, ctx, target, now, names, audit::difference(&facts, &after), after).await?;
     let marking = Marking::new(ctx, Change::Key(target.key));
     tx.commit().await?;
     drop(marking);
-    if view.limits != limits_before
+    if view.limits != before.limits
         && let Err(error) = limits::status::adopt(ctx, target.key).await
     {
         // The change is made; the feed of changes tries again.

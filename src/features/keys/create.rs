@@ -12,7 +12,7 @@ use crate::base::invalid::{Check, Invalid};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
-use crate::features::auth::Grants;
+use crate::features::auth::Caller;
 use crate::features::auth::permission::{KeysCreate, Permission as _};
 use crate::features::changes::{self, Change};
 use crate::features::events::{self, Event};
@@ -25,7 +25,10 @@ use crate::infra::db::DbError;
 use crate::web::rate::{RateLimited, seconds_up};
 
 use super::format::NewSecret;
-use super::{Key, KeyView, Metadata, rules, secrets, store};
+use super::giver::Giver;
+use super::inherit::Looser;
+use super::terms::Terms;
+use super::{Key, KeyView, Metadata, inherit, rules, secrets, store};
 
 /// The window of the limit on keys that one person makes.
 pub const DAY: Duration = Duration::from_hours(24);
@@ -52,8 +55,8 @@ pub struct NewKey {
     #[serde(default)]
     #[schema(example = json!(["orders:read"]))]
     pub scopes: Option<Scopes>,
-    /// How long it lasts: seconds, or a short form such as `30d`. For ever where neither this nor `expires_at`
-    /// is given; with both, until whichever is first.
+    /// How long it lasts: seconds, or a short form such as `30d`. Where neither this nor `expires_at` is given: as long as
+    /// the project or the server says, otherwise for ever. With both, until whichever is first.
     #[serde(default)]
     #[schema(schema_with = crate::web::openapi::duration)]
     pub expires_in: Option<Seconds>,
@@ -116,16 +119,12 @@ pub fn concurrency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 pub struct Making<'a> {
     /// For the audit trail.
     pub by: &'a By,
-    /// The id of whoever makes it.
-    pub caller_id: &'a str,
+    /// Who makes it; `None` is the command line, for which neither limits nor maxima hold.
+    pub caller: Option<&'a Caller>,
     /// In which project.
     pub project: ProjectId,
     /// The person who answers for it; `None`: nobody, and no limit.
     pub responsible: Option<UserId>,
-    /// Whether the person's limit holds.
-    pub limited: bool,
-    /// What whoever makes it may give.
-    pub grants: &'a Grants,
     /// The client's `Idempotency-Key`.
     pub idempotency_key: Option<&'a str>,
 }
@@ -153,6 +152,12 @@ pub enum CreateError {
     /// A scope that whoever makes it doesn't hold.
     #[error("a scope that the caller doesn't hold")]
     NotHeld,
+    /// The key would be restricted less than the key that makes it.
+    #[error("restricted less than the key that makes it")]
+    Looser,
+    /// The project, or the person in it, has as many keys as they may.
+    #[error("too many keys: {0} is the most")]
+    TooManyKeys(u32),
     /// The project is gone.
     #[error("there is no such project")]
     NoProject,
@@ -170,6 +175,12 @@ pub enum CreateError {
     Storage(#[from] DbError),
 }
 
+impl From<Looser> for CreateError {
+    fn from(Looser: Looser) -> Self {
+        Self::Looser
+    }
+}
+
 /// Makes a key. Nothing is shown before it is on disk.
 ///
 /// # Errors
@@ -178,33 +189,35 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     let fingerprint = idempotency::fingerprint(&(making.project, &new));
     let now = ctx.now();
     let id = KeyId::generate(now, &*ctx.rng);
-    let mut key = check(id, making, new, now)?;
-    let prefix = projects::store::prefix(ctx.db.reader().await?.conn(), making.project)
-        .await?
-        .ok_or(CreateError::NoProject)?
-        .unwrap_or_else(|| ctx.config.keys.prefix.clone());
+    let made_by = making.caller.map_or_else(|| "system".to_owned(), Caller::id);
+    let said = if new.expires_in.is_some() { "expires_in" } else { "expires_at" };
+    let mut key = check(id, making, new, made_by, now)?;
+    let mut tx = ctx.db.begin().await?;
+    if let Some(client_key) = making.idempotency_key {
+        let request =
+            idempotency::Request { caller: &key.created_by, operation: "key.create", key: client_key, fingerprint };
+        idempotency::claim(&mut tx, &request, &id.to_string(), now).await?;
+    }
+    // Held to the end: what the caller may do here, and how many keys there are, stays what it is.
+    let project = projects::store::lock(&mut tx, making.project).await?;
+    let project = project.filter(|project| project.deleted_at.is_none()).ok_or(CreateError::NoProject)?;
+    let giver = Giver::of(&mut tx, making.caller, making.project, KeysCreate::SCOPE).await?;
+    let giver = giver.ok_or(CreateError::Forbidden)?;
+    if !key.scopes.iter().all(|scope| giver.grants.allow(scope)) {
+        return Err(CreateError::NotHeld);
+    }
+    scopes::admit(tx.conn(), making.project, &key.scopes).await?;
+    let terms = Terms::read(ctx, tx.conn(), making.project).await?;
+    let terms = if making.caller.is_some() { terms } else { terms.for_operator() };
+    settle(&mut key, &giver, &terms, said, now)?;
+    terms.admit(&mut tx, making.project, making.responsible).await?.map_err(CreateError::TooManyKeys)?;
+    let prefix = project.prefix.unwrap_or_else(|| ctx.config.keys.prefix.clone());
     let secret = NewSecret::generate(&prefix, &*ctx.rng);
     key.prefix.clone_from(&secret.prefix);
     key.first_four.clone_from(&secret.first_four);
     key.last_four.clone_from(&secret.last_four);
-
-    let mut tx = ctx.db.begin().await?;
-    if let Some(client_key) = making.idempotency_key {
-        let request =
-            idempotency::Request { caller: making.caller_id, operation: "key.create", key: client_key, fingerprint };
-        idempotency::claim(&mut tx, &request, &id.to_string(), now).await?;
-    }
-    // As it stands now: a request may have been under way for a while.
-    let grants = making.grants.fresh(&mut tx, making.project).await?;
-    if !grants.hold(KeysCreate::SCOPE) {
-        return Err(CreateError::Forbidden);
-    }
-    if !key.scopes.iter().all(|scope| grants.allow(scope)) {
-        return Err(CreateError::NotHeld);
-    }
-    scopes::admit(tx.conn(), making.project, &key.scopes).await?;
     let limit = match making.responsible {
-        Some(user) if making.limited && ctx.config.keys.per_user_per_day > 0 => {
+        Some(user) if making.caller.is_some() && ctx.config.keys.per_user_per_day > 0 => {
             let limit = ctx.config.keys.per_user_per_day;
             let used = store::admit_creation(&mut tx, user, now.saturating_sub(DAY), limit)
                 .await?
@@ -215,7 +228,7 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
         _ => None,
     };
     store::insert(&mut tx, &key).await?;
-    secrets::store::insert(&mut tx, SecretId::generate(now, &*ctx.rng), id, &secret, now).await?;
+    secrets::store::insert(&mut tx, SecretId::generate(now, &*ctx.rng), id, 1, &secret, now).await?;
     let view = json!(KeyView::at(key.clone(), now));
     let entry = Entry {
         by: making.by,
@@ -238,6 +251,19 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     Ok(Created { key, secret: secret.secret, limit })
 }
 
+/// Restricts a key as the terms and what restricts its maker want it.
+fn settle(key: &mut Key, giver: &Giver, terms: &Terms, said: &'static str, now: Timestamp) -> Result<(), CreateError> {
+    if let Some(end) = key.expires_at {
+        terms.allow_end(Some(end), now).map_err(|too_long| too_long.of(said))?;
+    }
+    let own = giver.own();
+    key.expires_at = inherit::end(own.and_then(|own| own.expires_at), key.expires_at, terms.usual_end(now))?;
+    if let Some(own) = own {
+        inherit::settings(&own.settings, &mut key.settings)?;
+    }
+    Ok(())
+}
+
 fn told(limit: u32, remaining: u64, reset_seconds: u64) -> RateLimited {
     RateLimited {
         name: "keys_per_day".into(),
@@ -253,7 +279,7 @@ fn wait(oldest: Timestamp, now: Timestamp) -> u64 {
     seconds_up(oldest.saturating_add(DAY).since(now)).max(1)
 }
 
-fn check(id: KeyId, making: &Making<'_>, new: NewKey, now: Timestamp) -> Result<Key, Invalid> {
+fn check(id: KeyId, making: &Making<'_>, new: NewKey, made_by: String, now: Timestamp) -> Result<Key, Invalid> {
     let mut check = Check::default();
     match &new.name {
         Some(name) => drop(check.part(rules::name(name))),
@@ -272,7 +298,7 @@ fn check(id: KeyId, making: &Making<'_>, new: NewKey, now: Timestamp) -> Result<
         id,
         project_id: making.project,
         user_id: making.responsible,
-        created_by: making.caller_id.to_owned(),
+        created_by: made_by,
         name: new.name.unwrap_or_default(),
         description: new.description,
         owner: new.owner,

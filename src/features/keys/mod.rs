@@ -4,12 +4,17 @@ pub mod change;
 pub mod create;
 pub mod departure;
 pub mod format;
+pub mod giver;
 pub mod http;
+pub mod inherit;
 pub mod list;
 pub mod moving;
+pub mod rotate;
 pub mod rules;
 pub mod secrets;
 pub mod store;
+pub mod terms;
+pub mod transfer;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -77,12 +82,43 @@ pub struct Key {
     pub settings: Settings,
 }
 
+#[cfg(test)]
+impl Key {
+    /// One that nothing restricts.
+    pub(crate) fn example() -> Self {
+        Self {
+            id: KeyId::from_bits(1),
+            project_id: ProjectId::from_bits(1),
+            user_id: None,
+            created_by: "system".to_owned(),
+            name: "k".to_owned(),
+            description: None,
+            owner: None,
+            scopes: Scopes::default(),
+            metadata: Metadata::new(),
+            disabled_at: None,
+            revoked_at: None,
+            revoked_reason: None,
+            revoked_note: None,
+            expires_at: None,
+            last_used_at: None,
+            created_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+            prefix: "sk".to_owned(),
+            first_four: String::new(),
+            last_four: String::new(),
+            settings: Settings::default(),
+        }
+    }
+}
+
 /// A key, as its project sees it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Key, example = json!({
     "id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G", "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker",
     "description": null, "prefix": "sk", "display": "sk_AAEC…_cIg", "status": "active", "scopes": ["orders:read"],
     "metadata": {"team": "billing"}, "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
+    "user_id": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
     "created_at": "2026-11-20T12:00:00Z", "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z",
     "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
     "limits": [{"name": "minute", "limit": 60, "window": "1m"}], "concurrency": null, "ip_allow": ["192.0.2.0/24"],
@@ -116,6 +152,8 @@ pub struct KeyView {
     /// Who made it: a person, a key, or `system`.
     #[schema(example = "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G")]
     pub created_by: String,
+    /// The person who answers for it; nobody, where the operator made it, or the person is gone.
+    pub user_id: Option<UserId>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime, example = "2026-11-20T12:00:00Z")]
     pub created_at: Timestamp,
@@ -159,6 +197,17 @@ fn display(key: &Key) -> String {
 }
 
 impl KeyView {
+    /// The key as it is at `now` to somebody who shows one of its secrets, which is good: a superseded one inside its overlap
+    /// or the present one.
+    #[must_use]
+    pub fn shown(key: Key, superseded: bool, now: Timestamp) -> Self {
+        let view = Self::at(key, now);
+        match view.status {
+            KeyState::Active if superseded => Self { status: KeyState::Rotating, ..view },
+            _ => view,
+        }
+    }
+
     /// The key as it is at `now`.
     #[must_use]
     pub fn at(key: Key, now: Timestamp) -> Self {
@@ -174,6 +223,7 @@ impl KeyView {
             metadata: key.metadata,
             owner: key.owner,
             created_by: key.created_by,
+            user_id: key.user_id,
             created_at: key.created_at,
             updated_at: key.updated_at,
             expires_at: key.expires_at,

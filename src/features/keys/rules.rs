@@ -1,5 +1,7 @@
 //! Decisions about keys: no I/O and no clock.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
@@ -18,6 +20,9 @@ pub const MAX_DESCRIPTION: usize = 1000;
 pub const MAX_OWNER: usize = 255;
 /// Largest metadata, in bytes of JSON.
 pub const MAX_METADATA: usize = 16 * 1024;
+
+/// The longest that a superseded secret may be good: 365 days, in seconds.
+pub const MAX_OVERLAP: u64 = 365 * 86_400;
 
 /// What a key is at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -189,6 +194,40 @@ pub fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize,
     Ok(())
 }
 
+/// How long superseded secrets are good: at most 365 days; 0 ends them at once.
+///
+/// # Errors
+/// The rule.
+pub fn overlap(span: Seconds) -> Result<Duration, Invalid> {
+    if span.get() > MAX_OVERLAP {
+        return Err(Invalid::field("overlap", "too_long", "must be at most 365 days"));
+    }
+    Ok(span.as_duration())
+}
+
+/// What one of a key's secrets is, whatever the key's own state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = SecretStatus)]
+pub enum SecretState {
+    /// The present one.
+    Active,
+    /// Superseded, inside its overlap.
+    Rotating,
+    /// Superseded, and not good any more.
+    Expired,
+}
+
+/// What a secret is that ends at `expires_at`; the present one doesn't.
+#[must_use]
+pub fn secret_state(expires_at: Option<Timestamp>, now: Timestamp) -> SecretState {
+    match expires_at {
+        None => SecretState::Active,
+        Some(end) if end > now => SecretState::Rotating,
+        Some(_) => SecretState::Expired,
+    }
+}
+
 /// When a key ends that is told so at `now`: after a span, or at a time in the future; whichever is first, if both are
 /// given; never after the year 9999.
 ///
@@ -222,7 +261,7 @@ mod tests {
             revoked_at: revoked,
             disabled_at: disabled,
             expires_at: expires,
-            ..self::key()
+            ..Key::example()
         };
         for (key, secret, expected) in [
             (key(before, before, before), None, KeyState::Revoked),
@@ -251,6 +290,22 @@ mod tests {
     }
 
     #[test]
+    fn overlaps_are_a_year_at_most() {
+        let of = |seconds| overlap(Seconds::new(seconds).unwrap());
+        assert_eq!((of(0), of(MAX_OVERLAP)), (Ok(Duration::ZERO), Ok(Duration::from_hours(365 * 24))));
+        assert!(of(MAX_OVERLAP + 1).is_err());
+    }
+
+    #[test]
+    fn secrets_end_at_their_end() {
+        let at = Timestamp::from_micros;
+        let now = at(10).unwrap();
+        assert_eq!(secret_state(None, now), SecretState::Active);
+        assert_eq!(secret_state(at(11), now), SecretState::Rotating);
+        assert_eq!(secret_state(at(10), now), SecretState::Expired);
+    }
+
+    #[test]
     fn texts_are_bounded() {
         assert!(name("ok").is_ok() && name(&"ä".repeat(100)).is_ok());
         for bad in ["", "a\nb", &"x".repeat(101), "\u{7f}"] {
@@ -259,32 +314,5 @@ mod tests {
         let description =
             |text| settings(&Settings { description: Some(text), owner: None, scopes: None, metadata: None });
         assert!(description("two\nlines").is_ok() && description("").is_ok() && description("\u{1b}[31m").is_err());
-    }
-
-    fn key() -> Key {
-        use crate::base::id::{KeyId, ProjectId};
-        Key {
-            id: KeyId::from_bits(1),
-            project_id: ProjectId::from_bits(1),
-            user_id: None,
-            created_by: "system".to_owned(),
-            name: "k".to_owned(),
-            description: None,
-            owner: None,
-            scopes: Scopes::default(),
-            metadata: Metadata::new(),
-            disabled_at: None,
-            revoked_at: None,
-            revoked_reason: None,
-            revoked_note: None,
-            expires_at: None,
-            last_used_at: None,
-            created_at: Timestamp::EPOCH,
-            updated_at: Timestamp::EPOCH,
-            prefix: "sk".to_owned(),
-            first_four: String::new(),
-            last_four: String::new(),
-            settings: crate::gate::Settings::default(),
-        }
     }
 }

@@ -40,7 +40,11 @@ macro_rules! list {
                AND (CAST($8 AS text) IS NULL OR $8 = CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked'
                                             WHEN k.disabled_at IS NOT NULL THEN 'disabled'
                                             WHEN k.expires_at <= $9 THEN 'expired'
-                                            ELSE 'active' END)
+                                            ELSE 'active' END
+                 OR $8 = 'rotating' AND k.revoked_at IS NULL AND k.disabled_at IS NULL
+                   AND (k.expires_at IS NULL OR k.expires_at > $9)
+                   AND EXISTS (SELECT 1 FROM key_secrets o WHERE o.key_id = k.id AND o.generation < k.generation
+                                                             AND o.expires_at > $9))
                AND (CAST($10 AS text) IS NULL OR ",
             $has_scope,
             ") ORDER BY k.created_at DESC, k.id DESC LIMIT $11"
@@ -102,6 +106,20 @@ sql! {
          WHERE id = $1 AND project_id = $2",
     );
     DELETE = Sql::same("DELETE FROM api_keys WHERE id = $1 AND project_id = $2");
+    /// The next secret of a key becomes its present one.
+    NEXT_GENERATION = Sql::same(
+        "UPDATE api_keys SET generation = generation + 1, updated_at = $3 WHERE id = $1 AND project_id = $2
+         RETURNING generation",
+    );
+    SET_PERSON = Sql::same("UPDATE api_keys SET user_id = $3 WHERE id = $1 AND project_id = $2");
+    /// As far as it matters.
+    COUNT_UNREVOKED = Sql::same(
+        "SELECT count(*) FROM (SELECT 1 AS one FROM api_keys WHERE project_id = $1 AND revoked_at IS NULL LIMIT $2) k",
+    );
+    COUNT_UNREVOKED_OF = Sql::same(
+        "SELECT count(*) FROM (SELECT 1 AS one FROM api_keys
+                               WHERE project_id = $1 AND user_id = $2 AND revoked_at IS NULL LIMIT $3) k",
+    );
     /// Makes two creations by one person wait for each other.
     LOCK_USER = Sql::same("UPDATE users SET keys_made = keys_made + 1 WHERE id = $1");
     /// The creation that must leave the window for the next to be allowed.
@@ -369,6 +387,58 @@ pub(super) async fn save(tx: &mut Tx, key: &Key) -> Result<(), DbError> {
         .execute(c)
         .await
         .map(|_| ()))
+}
+
+/// Makes the next secret of a key its present one, and gives its generation.
+pub(super) async fn next_generation(
+    tx: &mut Tx,
+    id: KeyId,
+    project: ProjectId,
+    now: Timestamp,
+) -> Result<i64, DbError> {
+    on!(tx.conn(), NEXT_GENERATION, |c, sql| sqlx::query_scalar(sql)
+        .bind(id)
+        .bind(project)
+        .bind(now)
+        .fetch_one(c)
+        .await)
+}
+
+/// Makes somebody answer for a key.
+pub(super) async fn set_person(tx: &mut Tx, id: KeyId, project: ProjectId, person: UserId) -> Result<(), DbError> {
+    on!(tx.conn(), SET_PERSON, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(project)
+        .bind(person)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// How many keys of a project aren't revoked; counted up to `most`.
+pub(super) async fn count_unrevoked(conn: Conn<'_>, project: ProjectId, most: u32) -> Result<u32, DbError> {
+    let count: i64 = on!(conn, COUNT_UNREVOKED, |c, sql| sqlx::query_scalar(sql)
+        .bind(project)
+        .bind(i64::from(most))
+        .fetch_one(c)
+        .await)?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// For how many of them a person answers; counted up to `most`.
+pub(super) async fn count_unrevoked_of(
+    conn: Conn<'_>,
+    project: ProjectId,
+    person: UserId,
+    most: u32,
+) -> Result<u32, DbError> {
+    let count: i64 = on!(conn, COUNT_UNREVOKED_OF, |c, sql| sqlx::query_scalar(sql)
+        .bind(project)
+        .bind(person)
+        .bind(i64::from(most))
+        .fetch_one(c)
+        .await)?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Removes a key with its secrets.

@@ -90,6 +90,7 @@ pub async fn adopt_all(ctx: &Ctx, project: ProjectId) -> Result<(), DbError> {
 /// # Errors
 /// See [`ChangeError`].
 pub async fn reset(ctx: &Ctx, target: Target<'_>) -> Result<(), ChangeError> {
+    target.refuse_own()?;
     let now = ctx.now();
     let mut tx = ctx.db.begin().await?;
     let key = keys::store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;

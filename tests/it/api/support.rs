@@ -6,7 +6,6 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use keyward::features::audit::By;
-use keyward::features::auth::Grants;
 use keyward::features::keys::create::{Making, NewKey, create};
 use keyward::features::projects;
 use keyward::features::scopes::Scopes;
@@ -69,15 +68,8 @@ pub async fn token_status(app: &App, token: &str) -> u16 {
 pub async fn system_key(app: &App, scopes: &[&str]) -> String {
     let ctx = &app.ctx;
     let project = projects::store::system(ctx.db.reader().await.unwrap().conn()).await.unwrap().unwrap();
-    let making = Making {
-        by: &By::system("test", ctx),
-        caller_id: "system",
-        project,
-        responsible: None,
-        limited: false,
-        grants: &Grants::Everything,
-        idempotency_key: None,
-    };
+    let making =
+        Making { by: &By::system("test", ctx), caller: None, project, responsible: None, idempotency_key: None };
     let new = NewKey {
         name: Some("root".to_owned()),
         scopes: Some(Scopes::new(scopes.iter().map(|scope| scope.parse().unwrap()))),
@@ -273,4 +265,27 @@ impl Slow {
         let (answer, _) = listen(&mut self.stream).await;
         (answer.split(' ').nth(1).unwrap_or_default().parse().unwrap_or(0), answer)
     }
+}
+
+/// A team of somebody's, with others in it by their roles: the owner's session in it.
+pub async fn team_of(app: &App, owner: &Session, others: &[(&str, &str)]) -> Session {
+    let made =
+        app.post("/v1/projects").token(&owner.token).json(&json!({"name": "team"})).send().await.expect(201).json();
+    let project = text(&made, "id").to_owned();
+    for (username, role) in others {
+        let body = json!({"username": username, "role": role});
+        app.post(&format!("/v1/projects/{project}/members")).token(&owner.token).json(&body).send().await.expect(201);
+    }
+    Session { project, ..owner.clone() }
+}
+
+/// Rotates a key.
+pub async fn rotate(app: &App, credential: &str, key: &Value, body: Value) -> Answer {
+    app.post(&path(key, "/rotate")).token(credential).json(&body).send().await
+}
+
+/// The secrets of a key, newest first.
+pub async fn secrets(app: &App, who: &Session, key: &Value) -> Vec<Value> {
+    let listed = app.get(&path(key, "/secrets")).token(&who.token).send().await.expect(200).json();
+    listed["data"].as_array().unwrap().clone()
 }

@@ -23,18 +23,21 @@ fn routes() -> Vec<Route> {
         route(Method::PATCH, "", Some(json!({"name": "patched"})), "keyward:keys:update", 200),
         route(Method::POST, "/disable", None, "keyward:keys:update", 200),
         route(Method::POST, "/enable", None, "keyward:keys:update", 200),
+        route(Method::GET, "/secrets", None, "keyward:keys:read", 200),
+        route(Method::POST, "/rotate", Some(json!({"overlap": "1h"})), "keyward:keys:rotate", 200),
         route(Method::POST, "/revoke", Some(json!({"reason": "superseded"})), "keyward:keys:revoke", 200),
         route(Method::DELETE, "?confirm=", None, "keyward:keys:delete", 204),
     ]
 }
 
-const ALL: [&str; 6] = [
+const ALL: [&str; 7] = [
     "keyward:keys:read",
     "keyward:keys:create",
     "keyward:keys:update",
     "keyward:keys:revoke",
     "keyward:keys:delete",
     "keyward:keys:verify",
+    "keyward:keys:rotate",
 ];
 
 impl Route {

@@ -3,6 +3,7 @@
 mod access_log;
 mod cli;
 mod cli_keys;
+mod cli_lifecycle;
 mod cli_moving;
 mod cli_projects;
 mod cli_ratelimit;

@@ -24,8 +24,8 @@ use crate::web::problem::Problem;
     "key": "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg", "id": "key_01K5ZV8QXW3M7C2R9T4B6D8F0G",
     "project_id": "prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "name": "billing worker", "description": null, "prefix": "sk",
     "display": "sk_AAEC…_cIg", "status": "active", "scopes": ["orders:read"], "metadata": {"team": "billing"},
-    "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G", "created_at": "2026-11-20T12:00:00Z",
-    "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z", "last_used_at": null,
+    "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G", "user_id": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
+    "created_at": "2026-11-20T12:00:00Z", "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z", "last_used_at": null,
     "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
     "limits": [{"name": "minute", "limit": 60, "window": "1m"}], "concurrency": null, "ip_allow": ["192.0.2.0/24"],
     "schedule": null, "method_allow": null, "path_allow": null
@@ -54,12 +54,13 @@ pub(super) struct CreatedKey {
          links(
             ("get" = (operation_id = "getKey", parameters(("id" = "$response.body#/id")), description = "What was made")),
             ("revoke" = (operation_id = "revokeKey", parameters(("id" = "$response.body#/id")), description = "Take it back")),
+            ("rotate" = (operation_id = "rotateKey", parameters(("id" = "$response.body#/id")), description = "Give it a new secret")),
             ("delete" = (operation_id = "deleteKey", parameters(("id" = "$response.body#/id"), ("confirm" = "$response.body#/id")), description = "Remove it")),
          )),
         (status = 400, description = "The request breaks a rule; `errors` says which field and why. `unknown_scope` where the project wants scopes of its catalogue alone"),
-        (status = 403, description = "The caller may not make keys here, or not with these scopes"),
+        (status = 403, description = "The caller may not make keys here, or `scope_not_held`, or `restriction_not_held`: the key would be restricted less than the one that makes it"),
         (status = 404, description = "`project_not_found`: there is no such project for this caller"),
-        (status = 409, description = "`idempotency_replay`: The Idempotency-Key was used for the same request: `id` names what it made"),
+        (status = 409, description = "`idempotency_replay`: The Idempotency-Key was used for the same request: `id` names what it made; or `too_many_keys`"),
         (status = 422, description = "`idempotency_mismatch`: The Idempotency-Key was used for another request"),
     ),
     security(("bearer" = []), ("api_key" = [])),
@@ -82,15 +83,7 @@ pub(super) async fn make(
     idempotency_key: Option<&str>,
     body: NewKey,
 ) -> Result<Response, Problem> {
-    let making = Making {
-        by,
-        caller_id: &caller.id(),
-        project,
-        responsible: caller.responsible(),
-        limited: true,
-        grants: &caller.grants(ctx, project).await?,
-        idempotency_key,
-    };
+    let making = Making { by, caller: Some(caller), project, responsible: caller.responsible(), idempotency_key };
     let created = create::create(ctx, &making, body).await?;
     Ok(answer(created, ctx.now()))
 }

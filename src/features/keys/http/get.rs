@@ -35,7 +35,7 @@ pub(super) async fn get(
 
 /// What is this key?
 ///
-/// What the presented key is and may do; needs no scope.
+/// What the presented key is and may do; needs no scope. Its status is `rotating` where the presented secret has been superseded.
 #[utoipa::path(
     get, path = "/v1/keys/self", operation_id = "getOwnKey", tag = "keys",
     responses(
@@ -45,7 +45,8 @@ pub(super) async fn get(
     security(("api_key" = []), ("bearer" = [])),
 )]
 pub(super) async fn own(State(ctx): State<Ctx>, KeyCaller(machine): KeyCaller) -> Result<Json<KeyView>, Problem> {
+    let superseded = machine.is_superseded();
     let key =
         store::find(ctx.db.reader().await?.conn(), machine.key(), machine.project()).await?.ok_or_else(not_found)?;
-    Ok(Json(KeyView::at(key, ctx.now())))
+    Ok(Json(KeyView::shown(key, superseded, ctx.now())))
 }

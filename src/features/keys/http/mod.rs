@@ -10,7 +10,10 @@ mod list;
 mod patch;
 mod render;
 mod revoke;
+mod rotate;
+mod secrets;
 mod switch;
+mod transfer;
 pub(crate) mod verify;
 mod verify_batch;
 
@@ -37,6 +40,9 @@ pub fn router() -> OpenApiRouter<Ctx> {
         .routes(routes!(get::own))
         .routes(routes!(get::get, patch::patch, delete::delete))
         .routes(routes!(revoke::revoke))
+        .routes(routes!(rotate::rotate))
+        .routes(routes!(secrets::secrets))
+        .routes(routes!(transfer::transfer))
         .routes(routes!(switch::disable))
         .routes(routes!(switch::enable))
 }
@@ -50,6 +56,22 @@ fn not_held() -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "scope_not_held", "Nobody grants a scope that they don't hold themselves.")
 }
 
+fn looser() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "restriction_not_held",
+        "What restricts the key that asks must restrict the other key as well.",
+    )
+}
+
+fn too_many_keys() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "too_many_keys",
+        "There are as many keys as the project or one person may have; revoke one first.",
+    )
+}
+
 impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         match error {
@@ -57,6 +79,8 @@ impl From<CreateError> for Problem {
             CreateError::Forbidden => forbidden(),
             CreateError::NotHeld => not_held(),
             CreateError::Scopes(error) => error.into(),
+            CreateError::Looser => looser(),
+            CreateError::TooManyKeys(_) => too_many_keys(),
             CreateError::NoProject => Self::not_found("project_not_found", "There is no such project."),
             CreateError::TooMany(limit) => Self::rate_limited(&limit),
             CreateError::Claimed(claimed) => claimed.into(),
@@ -67,14 +91,31 @@ impl From<CreateError> for Problem {
 
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
+        let conflict = |code, detail: &'static str| Self::new(StatusCode::CONFLICT, code, detail);
         match error {
             ChangeError::NotFound => Self::not_found("key_not_found", "There is no such key."),
             ChangeError::Forbidden => forbidden(),
             ChangeError::NotHeld => not_held(),
             ChangeError::Scopes(error) => error.into(),
-            ChangeError::Revoked => {
-                Self::new(StatusCode::CONFLICT, "key_revoked", "The key is revoked for good; make another.")
+            ChangeError::Looser => looser(),
+            ChangeError::Own => Self::new(
+                StatusCode::FORBIDDEN,
+                "own_key",
+                "A key doesn't change itself; it may only rotate, disable, revoke or remove itself.",
+            ),
+            ChangeError::Revoked => conflict("key_revoked", "The key is revoked for good; make another."),
+            ChangeError::Expired => conflict("key_expired", "The key has expired; give it another end first."),
+            ChangeError::Superseded => {
+                conflict("secret_superseded", "This secret has been superseded: the key's present one rotates it.")
             }
+            ChangeError::TooManyGenerations => conflict(
+                "too_many_generations",
+                "Five of the key's secrets are good: wait until one ends, or end all former ones with an overlap of 0.",
+            ),
+            ChangeError::TooManyKeys(_) => too_many_keys(),
+            ChangeError::NoMember => Self::not_found("member_not_found", "There is no such member."),
+            ChangeError::DisabledMember => conflict("member_disabled", "The member is disabled at present."),
+            ChangeError::Claimed(claimed) => claimed.into(),
             ChangeError::Invalid(invalid) => invalid.into(),
             ChangeError::Storage(error) => error.into(),
         }

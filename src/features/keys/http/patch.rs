@@ -44,11 +44,11 @@ pub(super) struct PatchKey {
     #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Option<Metadata>>,
-    /// How long it lasts from now on; `null` for ever. With `expires_at`, whichever is first.
+    /// How long it lasts from now on; `null` for ever, where the project allows that. With `expires_at`, whichever is first.
     #[serde(default, deserialize_with = "merge::present")]
     #[schema(schema_with = crate::web::openapi::duration)]
     expires_in: Option<Option<Seconds>>,
-    /// Until when it lasts; `null` for ever.
+    /// Until when it lasts; `null` for ever, where the project allows that.
     #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2099-12-31T23:59:59Z")]
     expires_at: Option<Option<Timestamp>>,
@@ -95,6 +95,7 @@ impl PatchKey {
             scopes: self.scopes.map(Option::unwrap_or_default),
             metadata: self.metadata.map(Option::unwrap_or_default),
             expires_at,
+            expires_in: self.expires_in.is_some(),
             limits: self.limits,
             concurrency: self.concurrency,
             ip_allow: self.ip_allow,
@@ -113,7 +114,7 @@ impl PatchKey {
     responses(
         (status = 200, description = "The key as it is now", body = KeyView),
         (status = 400, description = "The request breaks a rule; `errors` says which field and why. `unknown_scope` where the project wants scopes of its catalogue alone"),
-        (status = 403, description = "The caller may not change keys here, or not give these scopes"),
+        (status = 403, description = "The caller may not change keys here, or `scope_not_held`, or `restriction_not_held`, or `own_key`: a key doesn't change itself"),
         (status = 404, description = "`key_not_found`: there is no such key for this caller"),
         (status = 409, description = "`key_revoked`: the key is revoked"),
     ),
@@ -125,6 +126,5 @@ pub(super) async fn patch(
     Json(body): Json<PatchKey>,
 ) -> Result<axum::Json<KeyView>, Problem> {
     let patch = body.read(ctx.now())?;
-    let grants = caller.grants(&ctx, project).await?;
-    Ok(axum::Json(change::patch(&ctx, Target { by: &by, project, key }, patch, &grants).await?))
+    Ok(axum::Json(change::patch(&ctx, Target { by: &by, project, key }, patch, Some(&caller)).await?))
 }

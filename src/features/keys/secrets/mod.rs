@@ -1,6 +1,7 @@
 //! Secrets of keys: what a shown key is found by.
 
 pub mod known;
+pub mod prune;
 pub mod store;
 
 use crate::ctx::Ctx;

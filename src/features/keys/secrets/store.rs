@@ -14,7 +14,7 @@ use crate::{on, sql};
 sql! {
     INSERT = Sql::same(
         "INSERT INTO key_secrets (id, key_id, generation, hash, prefix, first_four, last_four, created_at)
-         VALUES ($1, $2, 1, $3, $4, $5, $6, $7)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     );
     BY_HASH = Sql::same(
         "SELECT k.id, s.id AS secret_id, k.project_id, p.kind AS project_kind, p.suspended_at, p.deleted_at,
@@ -24,6 +24,24 @@ sql! {
          FROM key_secrets s JOIN api_keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
              LEFT JOIN key_windows w ON w.key_id = k.id
          WHERE s.hash = $1",
+    );
+    LIST = Sql::same(
+        "SELECT generation, prefix, first_four, last_four, created_at, expires_at, last_used_at FROM key_secrets
+         WHERE key_id = $1 ORDER BY generation DESC LIMIT $2",
+    );
+    IS_PRESENT = Sql::same("SELECT count(*) FROM key_secrets WHERE id = $1 AND expires_at IS NULL");
+    COUNT_LIVE = Sql::same("SELECT count(*) FROM key_secrets WHERE key_id = $1 AND (expires_at IS NULL OR expires_at > $2)");
+    /// Those that end earlier anyway stay as they are.
+    SUPERSEDE = Sql::same(
+        "UPDATE key_secrets SET expires_at = $2 WHERE key_id = $1 AND (expires_at IS NULL OR expires_at > $2)",
+    );
+    FORGET = Sql::same("DELETE FROM key_secrets WHERE key_id = $1 AND generation <= $2 AND expires_at <= $3");
+    /// A part of the superseded secrets of all keys that ended before a time.
+    PRUNE = Sql::same(
+        "DELETE FROM key_secrets WHERE id IN (
+             SELECT s.id FROM key_secrets s JOIN api_keys k ON k.id = s.key_id
+             WHERE s.expires_at < $1 AND s.generation < k.generation LIMIT $2)
+         RETURNING key_id",
     );
     HASHES = Sql::same("SELECT hash FROM key_secrets WHERE key_id = $1");
     DIGESTS = Sql::same("SELECT id, hash FROM key_secrets WHERE id > $1 ORDER BY id LIMIT $2");
@@ -81,17 +99,19 @@ impl From<Row> for Facts {
     }
 }
 
-/// Adds a key's first secret.
+/// Adds a secret to a key.
 pub(in crate::features::keys) async fn insert(
     tx: &mut Tx,
     id: SecretId,
     key: KeyId,
+    generation: i64,
     secret: &NewSecret,
     now: Timestamp,
 ) -> Result<(), DbError> {
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(id)
         .bind(key)
+        .bind(generation)
         .bind(&secret.hash[..])
         .bind(&secret.prefix)
         .bind(&secret.first_four)
@@ -100,6 +120,64 @@ pub(in crate::features::keys) async fn insert(
         .execute(c)
         .await
         .map(|_| ()))
+}
+
+/// One of a key's secrets, as it is kept.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Kept {
+    /// The first is 1.
+    pub generation: i64,
+    /// What it begins with.
+    pub prefix: String,
+    /// The first four characters after the prefix.
+    pub first_four: String,
+    /// The last four characters.
+    pub last_four: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The end of its overlap; the present one has none.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, at most a second behind.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A key's secrets, newest first. The caller has found the key in its project.
+///
+/// # Errors
+/// The storage.
+pub async fn list(conn: Conn<'_>, key: KeyId, limit: i64) -> Result<Vec<Kept>, DbError> {
+    on!(conn, LIST, |c, sql| sqlx::query_as(sql).bind(key).bind(limit).fetch_all(c).await)
+}
+
+/// Whether a secret has not been superseded.
+pub(in crate::features::keys) async fn is_present(conn: Conn<'_>, id: SecretId) -> Result<bool, DbError> {
+    let count: i64 = on!(conn, IS_PRESENT, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_one(c).await)?;
+    Ok(count == 1)
+}
+
+/// How many of a key's secrets are good.
+pub(in crate::features::keys) async fn count_live(conn: Conn<'_>, key: KeyId, now: Timestamp) -> Result<i64, DbError> {
+    on!(conn, COUNT_LIVE, |c, sql| sqlx::query_scalar(sql).bind(key).bind(now).fetch_one(c).await)
+}
+
+/// Lets every secret of a key end at `end`, if it doesn't earlier.
+pub(in crate::features::keys) async fn supersede(tx: &mut Tx, key: KeyId, end: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), SUPERSEDE, |c, sql| sqlx::query(sql).bind(key).bind(end).execute(c).await.map(|_| ()))
+}
+
+/// Removes the secrets of a key up to a generation that have ended.
+pub(in crate::features::keys) async fn forget(
+    tx: &mut Tx,
+    key: KeyId,
+    generation: i64,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    on!(tx.conn(), FORGET, |c, sql| sqlx::query(sql).bind(key).bind(generation).bind(now).execute(c).await.map(|_| ()))
+}
+
+/// Removes superseded secrets that ended before `limit`, so many at most; gives the key of each.
+pub(super) async fn prune(tx: &mut Tx, limit: Timestamp, at_once: i64) -> Result<Vec<KeyId>, DbError> {
+    on!(tx.conn(), PRUNE, |c, sql| sqlx::query_scalar(sql).bind(limit).bind(at_once).fetch_all(c).await)
 }
 
 /// What a shown secret belongs to. The caller compares the project with what it may see.

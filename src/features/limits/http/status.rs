@@ -122,7 +122,7 @@ pub(super) struct PutLimits {
     request_body(content = PutLimits, description = "The key's own limits"),
     responses(
         (status = 200, description = "How they stand", body = LimitsStatus),
-        (status = 403, description = "The caller may not change keys here"),
+        (status = 403, description = "The caller may not change keys here, or `own_key`: a key doesn't change itself"),
         (status = 404, description = "`key_not_found`: there is no such key for this caller"),
         (status = 409, description = "`key_revoked`: the key is revoked"),
     ),
@@ -135,8 +135,7 @@ pub(super) async fn put(
 ) -> Result<Json<LimitsStatus>, Problem> {
     let limits = Some(body.limits).filter(|limits| !limits.is_empty());
     let patch = Patch { limits: Some(limits), concurrency: body.concurrency.map(Some), ..Patch::default() };
-    let grants = caller.grants(&ctx, project).await?;
-    change::patch(&ctx, Target { by: &by, project, key }, patch, &grants).await?;
+    change::patch(&ctx, Target { by: &by, project, key }, patch, Some(&caller)).await?;
     answer(&ctx, key, project).await
 }
 
@@ -148,7 +147,7 @@ pub(super) async fn put(
     params(("id" = KeyId, Path, description = "Which key")),
     responses(
         (status = 200, description = "How they stand", body = LimitsStatus),
-        (status = 403, description = "The caller may not change keys here"),
+        (status = 403, description = "The caller may not change keys here, or `own_key`: a key doesn't change itself"),
         (status = 404, description = "`key_not_found`: there is no such key for this caller"),
     ),
     security(("bearer" = []), ("api_key" = [])),

@@ -1,0 +1,96 @@
+//! What the caller of a change may pass on, as the change's own transaction sees it: the scopes that they hold, and for a
+//! key what restricts it.
+
+use crate::base::id::ProjectId;
+use crate::features::auth::{Caller, Grants};
+use crate::features::scopes::Scope;
+use crate::infra::db::{DbError, Tx};
+
+use super::inherit::{self, Looser};
+use super::{Key, store};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Giver {
+    /// What they may give.
+    pub grants: Grants,
+    /// The key that acts, if one does.
+    own: Option<Key>,
+}
+
+impl Giver {
+    /// For a change in `project` that needs the permission `needs`; no caller is the command line. Held until the transaction
+    /// ends: nobody takes anything from the person meanwhile. `None` is somebody who doesn't hold it any more, or a key that
+    /// was taken back or switched off since it was let in.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn of(
+        tx: &mut Tx,
+        caller: Option<&Caller>,
+        project: ProjectId,
+        needs: &str,
+    ) -> Result<Option<Self>, DbError> {
+        let giver = match caller {
+            None => Some(Self { grants: Grants::Everything, own: None }),
+            Some(person @ Caller::Person(_)) => {
+                let grants = person.grants_on(tx.conn(), project).await?;
+                Some(Self { grants: grants.fresh(tx, project).await?, own: None })
+            }
+            Some(Caller::Machine(machine)) => {
+                let own = store::find(tx.conn(), machine.key(), machine.project()).await?;
+                let own = own.filter(|own| own.revoked_at.is_none() && own.disabled_at.is_none());
+                own.map(|own| Self { grants: Grants::Held(own.scopes.clone()), own: Some(own) })
+            }
+        };
+        Ok(giver.filter(|giver| giver.grants.hold(needs)))
+    }
+
+    /// What restricts the key that acts; nothing where none does.
+    #[must_use]
+    pub fn own(&self) -> Option<&Key> {
+        self.own.as_ref()
+    }
+
+    /// Whether they hold every scope of a key, and it is restricted as much as they are: they may then have its secret.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn may_have(&self, key: &Key) -> Result<(), Refused> {
+        if !key.scopes.iter().all(|scope| self.grants.allow(scope)) {
+            return Err(Refused::NotHeld);
+        }
+        match &self.own {
+            Some(own) if own.id != key.id && !inherit::covers(own, key) => Err(Refused::Looser),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether they may make `after` of `before`. Compared with what the key holds under its lock: a scope that somebody takes
+    /// away at this moment is a new one.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn may_change(&self, before: &Key, after: &Key) -> Result<(), Refused> {
+        let is_new = |scope: &&Scope| !before.scopes.iter().any(|held| held == *scope);
+        if !after.scopes.iter().filter(is_new).all(|scope| self.grants.allow(scope)) {
+            return Err(Refused::NotHeld);
+        }
+        self.own.as_ref().map_or(Ok(()), |own| Ok(inherit::change(own, before, after)?))
+    }
+}
+
+/// Why something may not be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A scope that they don't hold.
+    NotHeld,
+    /// A restriction of their own that the other key wouldn't have.
+    Looser,
+}
+
+impl From<Looser> for Refused {
+    fn from(Looser: Looser) -> Self {
+        Self::Looser
+    }
+}
