@@ -4,7 +4,7 @@
 use crate::base::id::ProjectId;
 use crate::features::auth::{Caller, Grants};
 use crate::features::scopes::Scope;
-use crate::infra::db::{DbError, Tx};
+use crate::infra::db::{Conn, DbError, Tx};
 
 use super::inherit::{self, Looser};
 use super::{Key, store};
@@ -31,14 +31,28 @@ impl Giver {
         project: ProjectId,
         needs: &str,
     ) -> Result<Option<Self>, DbError> {
+        let Some(giver) = Self::look(tx.conn(), caller, project, needs).await? else { return Ok(None) };
+        let grants = giver.grants.fresh(tx, project).await?;
+        Ok(grants.hold(needs).then_some(Self { grants, ..giver }))
+    }
+
+    /// The same without holding anything: to say what would be.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn look(
+        conn: Conn<'_>,
+        caller: Option<&Caller>,
+        project: ProjectId,
+        needs: &str,
+    ) -> Result<Option<Self>, DbError> {
         let giver = match caller {
             None => Some(Self { grants: Grants::Everything, own: None }),
             Some(person @ Caller::Person(_)) => {
-                let grants = person.grants_on(tx.conn(), project).await?;
-                Some(Self { grants: grants.fresh(tx, project).await?, own: None })
+                Some(Self { grants: person.grants_on(conn, project).await?, own: None })
             }
             Some(Caller::Machine(machine)) => {
-                let own = store::find(tx.conn(), machine.key(), machine.project()).await?;
+                let own = store::find(conn, machine.key(), machine.project()).await?;
                 let own = own.filter(|own| own.revoked_at.is_none() && own.disabled_at.is_none());
                 own.map(|own| Self { grants: Grants::Held(own.scopes.clone()), own: Some(own) })
             }

@@ -88,6 +88,29 @@ impl Terms {
         }
     }
 
+    /// How many more keys the project may have, and the person; `None` is any number.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn room(
+        &self,
+        mut conn: Conn<'_>,
+        project: ProjectId,
+        person: Option<UserId>,
+    ) -> Result<Option<u32>, DbError> {
+        let of_project = match self.most {
+            Some(most) => Some(most.saturating_sub(store::count_unrevoked(conn.lend(), project, most).await?)),
+            None => None,
+        };
+        let of_person = match (self.most_per_person, person) {
+            (Some(most), Some(person)) => {
+                Some(most.saturating_sub(store::count_unrevoked_of(conn, project, person, most).await?))
+            }
+            _ => None,
+        };
+        Ok(stricter(of_project, of_person))
+    }
+
     /// Whether the project may have one more key, and the person. The project's row must be held: then of many who ask at
     /// once, each sees what those before have made.
     ///

@@ -23,7 +23,7 @@ use super::idempotency::Claimed;
 
 pub use crate::base::scope::{MAX_LENGTH, MAX_SCOPES, NotAScope, OWN_PREFIX, Scope, Scopes, covers};
 pub use crate::base::scope_query::ScopeQuery;
-pub use strict::{admit, admit_added};
+pub use strict::{admit, admit_added, unknown};
 
 /// A scope of a project's catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]

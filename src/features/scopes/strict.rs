@@ -1,6 +1,6 @@
 //! What keys may hold in a project that wants to know every scope: those of its catalogue, and wildcards over one of them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::base::id::ProjectId;
 use crate::base::invalid::Invalid;
@@ -49,6 +49,30 @@ pub async fn admit_added(
     }
     let message = format!("not in the project's catalogue, nor a wildcard over what is: {}", unknown.join(", "));
     Err(ScopesError::Unknown(Invalid::field("scopes", "unknown_scope", message)))
+}
+
+/// Which of these the project doesn't want its keys to hold; none where it doesn't mind.
+///
+/// # Errors
+/// The storage.
+pub async fn unknown(
+    mut conn: Conn<'_>,
+    project: ProjectId,
+    wanted: &BTreeSet<&Scope>,
+) -> Result<HashSet<Scope>, ScopesError> {
+    let mut unknown = HashSet::new();
+    if wanted.iter().all(|scope| scope.is_own()) || !is_strict(conn.lend(), project).await? {
+        return Ok(unknown);
+    }
+    for scope in wanted.iter().filter(|scope| !scope.is_own()) {
+        let wildcard = scope.as_str().ends_with('*');
+        let is_known = store::find(conn.lend(), project, scope).await?.is_some()
+            || (wildcard && store::covers_any(conn.lend(), project, scope).await?);
+        if !is_known {
+            unknown.insert((*scope).clone());
+        }
+    }
+    Ok(unknown)
 }
 
 async fn is_strict(conn: Conn<'_>, project: ProjectId) -> Result<bool, ScopesError> {

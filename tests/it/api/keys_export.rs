@@ -140,7 +140,8 @@ both_engines! {
             import(&app, &ada, &keys).await;
             let all = read(&export(&app, &ada).await);
             let names: HashSet<&str> = all.iter().map(|line| text(line, "name")).collect();
-            assert_eq!((all.len(), names.len()), ((old + count) as usize, (old + count) as usize));
+            let expected = usize::try_from(old + count).unwrap();
+            assert_eq!((all.len(), names.len()), (expected, expected));
             assert!(all.iter().all(|line| line["older"][0]["hash"] == hash(&format!("older {}", text(line, "name")))));
         }
     }
@@ -162,7 +163,7 @@ both_engines! {
             let page = app.get(&format!("{route}{cursor}")).token(&ada.token).send().await.expect(200).json();
             for key in page["data"].as_array().unwrap() {
                 let name = text(key, "name");
-                assert!(seen.insert(name.to_owned()) , "{name} twice");
+                assert!(seen.insert(name.to_owned()), "{name} twice");
             }
             pages += 1;
             if pages % 50 == 0 {

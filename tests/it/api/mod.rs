@@ -23,6 +23,7 @@ mod leases;
 mod limits;
 mod limits_change;
 mod limits_sources;
+mod matrix;
 mod members;
 mod metrics;
 mod own_routes;

@@ -43,6 +43,7 @@ impl From<ImportError> for Problem {
                 Self::bad_request("invalid_request", ImportError::Refused(report.clone()).to_string())
                     .with_members(json!(report))
             }
+            ImportError::Scopes(error) => error.into(),
             ImportError::Storage(error) => error.into(),
         }
     }

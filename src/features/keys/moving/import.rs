@@ -5,7 +5,7 @@
 //! shows. Either every line is right and all are taken over in one transaction, or none; where a part may do, each
 //! [`CHUNK`] of lines is a transaction of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -15,13 +15,15 @@ use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
 use crate::base::invalid::{FieldError, Invalid};
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
+use crate::features::auth::Caller;
 use crate::features::auth::permission::{KeysImport, Permission as _};
-use crate::features::auth::{Caller, Grants};
 use crate::features::changes::{self, Change};
 use crate::features::events::{self, Event};
-use crate::features::keys::Key;
+use crate::features::keys::giver::Giver;
+use crate::features::keys::terms::Terms;
+use crate::features::keys::{Key, inherit, rules};
 use crate::features::projects::{self, Project, ProjectView};
-use crate::features::scopes::Scopes;
+use crate::features::scopes::{self, Scope, Scopes, ScopesError};
 use crate::gate::{Digest, Settings};
 use crate::infra::db::{Conn, DbError, Tx};
 
@@ -74,6 +76,9 @@ pub enum ImportError {
     /// Lines are wrong, and a part won't do.
     #[error("{} of {} lines are wrong", .0.failed, .0.total_processed)]
     Refused(Report),
+    /// The catalogue can't be asked.
+    #[error(transparent)]
+    Scopes(#[from] ScopesError),
     /// The storage.
     #[error(transparent)]
     Storage(#[from] DbError),
@@ -170,7 +175,12 @@ async fn read(chunk: &Chunk, now: Timestamp) -> Read {
 struct Desk<'a> {
     ctx: &'a Ctx,
     importing: &'a Importing<'a>,
-    grants: Grants,
+    giver: Giver,
+    terms: Terms,
+    /// How many more keys there may be.
+    room: Option<u32>,
+    /// Scopes that the project doesn't want its keys to hold.
+    unwanted: HashSet<Scope>,
     created_by: String,
     now: Timestamp,
     /// Hashes of the keys that lines before have made.
@@ -187,10 +197,13 @@ async fn take_over(
     chunks: &[Chunk],
     first_index: u64,
 ) -> Result<Report, ImportError> {
-    let desk = |grants| Desk {
+    let desk = |(giver, terms, room)| Desk {
         ctx,
         importing,
-        grants,
+        giver,
+        terms,
+        room,
+        unwanted: HashSet::new(),
         created_by: importing.caller.map_or_else(|| "system".to_owned(), Caller::id),
         now: ctx.now(),
         seen: HashSet::new(),
@@ -200,7 +213,8 @@ async fn take_over(
     if importing.dry_run {
         let mut reader = ctx.db.reader().await?;
         there(projects::store::find(reader.conn(), importing.project).await?)?;
-        let mut desk = desk(grants(importing, reader.conn()).await?);
+        let giver = Giver::look(reader.conn(), importing.caller, importing.project, KeysImport::SCOPE).await?;
+        let mut desk = desk(terms(ctx, reader.conn(), importing, giver).await?);
         for chunk in chunks {
             desk.judge(reader.conn(), chunk).await?;
         }
@@ -208,7 +222,8 @@ async fn take_over(
     }
     let mut tx = ctx.db.begin().await?;
     let project = there(projects::store::lock(&mut tx, importing.project).await?)?;
-    let mut desk = desk(grants(importing, tx.conn()).await?);
+    let giver = Giver::of(&mut tx, importing.caller, importing.project, KeysImport::SCOPE).await?;
+    let mut desk = desk(terms(ctx, tx.conn(), importing, giver).await?);
     let mut digests = Vec::new();
     for chunk in chunks {
         let new = desk.judge(tx.conn(), chunk).await?;
@@ -232,11 +247,21 @@ fn there(project: Option<Project>) -> Result<Project, ImportError> {
     project.filter(|project| project.deleted_at.is_none()).ok_or(ImportError::NoProject)
 }
 
-/// What whoever imports may give, if they may import at all: somebody may have taken it away since the request came.
-async fn grants(importing: &Importing<'_>, conn: Conn<'_>) -> Result<Grants, ImportError> {
-    let Some(caller) = importing.caller else { return Ok(Grants::Everything) };
-    let grants = caller.grants_on(conn, importing.project).await?;
-    if grants.hold(KeysImport::SCOPE) { Ok(grants) } else { Err(ImportError::Forbidden) }
+/// On which terms keys come in, if whoever brings them may do so: somebody may have taken it away since the request came.
+async fn terms(
+    ctx: &Ctx,
+    mut conn: Conn<'_>,
+    importing: &Importing<'_>,
+    giver: Option<Giver>,
+) -> Result<(Giver, Terms, Option<u32>), ImportError> {
+    let giver = giver.ok_or(ImportError::Forbidden)?;
+    let terms = match importing.caller {
+        Some(_) => Terms::read(ctx, conn.lend(), importing.project).await?,
+        // The operator is bound by nothing.
+        None => Terms::default(),
+    };
+    let room = terms.room(conn, importing.project, importing.responsible).await?;
+    Ok((giver, terms, room))
 }
 
 /// Tells the gate of secrets when dropped: after the commit, whatever came of it, and also where the request is given up in
@@ -285,13 +310,19 @@ async fn note(
 
 impl Desk<'_> {
     /// Looks at the lines of a chunk, and gives the keys that are to be added.
-    async fn judge(&mut self, conn: Conn<'_>, chunk: &Chunk) -> Result<Vec<NewKey>, ImportError> {
+    async fn judge(&mut self, mut conn: Conn<'_>, chunk: &Chunk) -> Result<Vec<NewKey>, ImportError> {
         let lines = read(chunk, self.now).await;
         let hashes: Vec<Digest> = lines
             .iter()
             .filter_map(|(_, line)| line.as_ref().ok())
             .flat_map(|line| std::iter::once(line.hash).chain(line.older.iter().copied()))
             .collect();
+        let wanted: BTreeSet<&Scope> = lines
+            .iter()
+            .filter_map(|(_, line)| line.as_ref().ok())
+            .flat_map(|line| line.key.scopes.iter().flat_map(Scopes::iter))
+            .collect();
+        self.unwanted = scopes::unknown(conn.lend(), self.importing.project, &wanted).await?;
         let existing = store::existing(conn, self.importing.project, &hashes).await?;
         let existing: HashMap<Digest, bool> =
             existing.into_iter().filter_map(|(hash, own)| Some((hash.as_slice().try_into().ok()?, own))).collect();
@@ -303,6 +334,9 @@ impl Desk<'_> {
                 Ok(Some(key)) => {
                     self.seen.extend(key.secrets.iter().map(|secret| secret.hash));
                     self.report.created += 1;
+                    if key.key.revoked_at.is_none() {
+                        self.room = self.room.map(|room| room.saturating_sub(1));
+                    }
                     new.push(key);
                 }
                 Ok(None) => self.report.skipped += 1,
@@ -334,9 +368,36 @@ impl Desk<'_> {
     /// Whether whoever imports may bring this key in: the one place where this is asked, of what they hold and of what the
     /// project allows. May narrow what the key is given.
     fn admit(&self, key: &mut Key) -> Result<(), Vec<FieldError>> {
-        if let Some(i) = key.scopes.iter().position(|scope| !self.grants.allow(scope)) {
+        let refused = |field: String, code: &'static str, message: &'static str| Invalid::field(field, code, message).0;
+        let place = |refuses: &dyn Fn(&Scope) -> bool| key.scopes.iter().position(refuses);
+        if let Some(i) = place(&|scope| !self.giver.grants.allow(scope)) {
             let message = "nobody brings in a scope that they don't hold themselves";
-            return Err(Invalid::field(format!("scopes[{i}]"), "scope_not_held", message).0);
+            return Err(refused(format!("scopes[{i}]"), "scope_not_held", message));
+        }
+        if let Some(i) = place(&|scope| self.unwanted.contains(scope)) {
+            let message = "not in the project's catalogue, nor a wildcard over what is";
+            return Err(refused(format!("scopes[{i}]"), "unknown_scope", message));
+        }
+        rules::known(key.scopes.iter()).map_err(|invalid| invalid.0)?;
+        match key.expires_at {
+            Some(_) => self.terms.allow_end(key.expires_at, self.now).map_err(|late| late.of("expires_at").0)?,
+            None if self.terms.allow_end(None, self.now).is_err() => key.expires_at = self.terms.usual_end(self.now),
+            None => {}
+        }
+        if let Some(own) = self.giver.own() {
+            let looser = |_| {
+                let message = "a key brings in none that is restricted less than itself";
+                refused("hash".to_owned(), "restriction_not_held", message)
+            };
+            key.expires_at = inherit::end(own.expires_at, key.expires_at, None).map_err(looser)?;
+            inherit::settings(&own.settings, &mut key.settings).map_err(looser)?;
+        }
+        if self.room == Some(0) && key.revoked_at.is_none() {
+            return Err(refused(
+                "hash".to_owned(),
+                "too_many_keys",
+                "the project, or the person in it, has as many keys as it may",
+            ));
         }
         Ok(())
     }
