@@ -1,6 +1,7 @@
 """What schemathesis has to know beyond the OpenAPI document."""
 
 import hashlib
+import json
 
 import schemathesis
 from hypothesis import strategies as st
@@ -42,6 +43,12 @@ schemathesis.openapi.format(
 def _octets(_ctx, response):
     """Random bytes are what they are."""
     return response.content.decode("latin-1")
+
+
+@schemathesis.serializer("application/x-ndjson", "application/jsonl")
+def _text(_ctx, value):
+    """Text is sent as it is; what isn't text, in the same words as JSON."""
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
 
 
 @schemathesis.deserializer("application/x-ndjson")
