@@ -77,6 +77,10 @@ pub(super) async fn list(
          links(
             ("get" = (operation_id = "getProject", parameters(("project" = "$response.body#/id")), description = "What was made")),
             ("delete" = (operation_id = "deleteProject", parameters(("project" = "$response.body#/id"), ("confirm" = "$response.body#/id")), description = "Remove it")),
+            ("scopes" = (operation_id = "listScopes", parameters(("project" = "$response.body#/id")), description = "Its catalogue of scopes")),
+            ("addScope" = (operation_id = "createScope", parameters(("project" = "$response.body#/id")), description = "Add to its catalogue")),
+            ("importScopes" = (operation_id = "importScopes", parameters(("project" = "$response.body#/id")), description = "Fill its catalogue")),
+            ("exportScopes" = (operation_id = "exportScopes", parameters(("project" = "$response.body#/id")), description = "Take its catalogue away")),
          )),
         (status = 403, description = "A key of a project makes no others; or `too_many_projects`"),
         (status = 409, description = "`prefix_taken`: another project's keys begin with this, or with its first part"),
