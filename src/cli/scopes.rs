@@ -1,5 +1,6 @@
 //! `keyward scopes …`.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Write};
 use std::path::Path;
@@ -14,15 +15,17 @@ use crate::features::audit::By;
 use crate::features::scopes::bulk::Bulk;
 use crate::features::scopes::import::{self, Existing, Imported, Options};
 use crate::features::scopes::store::Filter;
-use crate::features::scopes::{ScopesError, export, manage};
+use crate::features::scopes::{Scope, ScopesError, described, export, manage, openapi};
 use crate::web::extract::json::parse;
 
-use super::args::{Format, Scopes, Whose};
+use super::args::{Described, Format, Scopes, Whose};
 use super::keys::{cursor, more, obeyed, usage};
 use super::{Failure, output};
 
 /// As much as the service takes at once.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// The largest description of an API, which no request carries.
+const MAX_DOCUMENT: u64 = 256 * 1024 * 1024;
 
 pub(super) async fn run(ctx: &Ctx, command: Scopes, format: Format) -> Result<(), Failure> {
     match command {
@@ -51,6 +54,7 @@ pub(super) async fn run(ctx: &Ctx, command: Scopes, format: Format) -> Result<()
             let options = Options { dry_run, partial, existing: Existing::Update };
             bring(ctx, project, &file, options, format).await?;
         }
+        Scopes::FromOpenapi(wish) => derive(ctx, wish, format).await?,
         Scopes::Export { whose, output } => write(ctx, project(ctx, &whose).await?, output.as_deref()).await?,
     }
     ctx.db.close().await;
@@ -65,7 +69,7 @@ async fn project(ctx: &Ctx, whose: &Whose) -> Result<ProjectId, Failure> {
 }
 
 async fn bring(ctx: &Ctx, project: ProjectId, file: &str, options: Options, format: Format) -> Result<(), Failure> {
-    let bytes = read(file)?;
+    let bytes = read(file, MAX_FILE)?;
     let body: Bulk = parse(&bytes).map_err(|problem| Failure::Refused(format!("{file}: {}", problem.detail())))?;
     let candidates = body.read().map_err(|invalid| Failure::Refused(format!("{file}: {invalid}")))?;
     let done = match import::import(ctx, &By::system("cli", ctx), project, candidates, options).await {
@@ -79,6 +83,44 @@ async fn bring(ctx: &Ctx, project: ProjectId, file: &str, options: Options, form
         obeyed().await;
     }
     tell(&done, format)
+}
+
+async fn derive(ctx: &Ctx, wish: Described, format: Format) -> Result<(), Failure> {
+    let mut options = openapi::Options {
+        strategy: wish.strategy.parse().map_err(usage)?,
+        namespace: wish
+            .namespace
+            .map(|text| text.parse().map_err(|error| usage(format!("--namespace: {error}"))))
+            .transpose()?,
+        ..openapi::Options::default()
+    };
+    for text in &wish.action {
+        let (method, word) = text.split_once('=').ok_or_else(|| usage("--action: expected METHOD=WORD"))?;
+        let method = method.parse().map_err(|error| usage(format!("--action: {error}")))?;
+        options.actions.set(method, word.parse().map_err(|error| usage(format!("--action: {error}")))?);
+    }
+    let project = project(ctx, &wish.whose).await?;
+    let document = read(&wish.file, MAX_DOCUMENT)?;
+    let by = By::system("cli", ctx);
+    let (done, derived) = described::bring(ctx, &by, project, document, options, wish.dry_run)
+        .await
+        .map_err(|error| Failure::Refused(format!("{}: {error}", wish.file)))?;
+    if !done.dry_run && done.created > 0 {
+        obeyed().await;
+    }
+    if format == Format::Json {
+        return output::json(&serde_json::json!({ "imported": done, "derived": derived }));
+    }
+    let new: HashSet<&str> = done.scope_names.iter().map(Scope::as_str).collect();
+    let rows = derived.scopes.iter().map(|scope| {
+        let state = if new.contains(scope.name.as_str()) { "new" } else { "there" };
+        vec![scope.name.to_string(), state.to_owned(), scope.operations.to_string(), scope.description.clone()]
+    });
+    output::table(&["NAME", "STATE", "OPERATIONS", "DESCRIPTION"], rows);
+    for unmapped in &derived.unmapped {
+        output::complain(&format!("no scope for {}: {}", unmapped.operation, unmapped.reason));
+    }
+    tell(&done, Format::Table)
 }
 
 /// What was done, and on the side what wasn't.
@@ -97,16 +139,16 @@ fn tell(done: &Imported, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(file: &str) -> Result<Vec<u8>, Failure> {
+fn read(file: &str, most: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let failed = |error: std::io::Error| Failure::Refused(format!("{file}: {error}"));
     if file == "-" {
-        std::io::stdin().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+        std::io::stdin().take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     } else {
-        File::open(file).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+        File::open(file).map_err(failed)?.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
     }
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Failure::Refused(format!("{file}: it is larger than 16 MiB")));
+    if bytes.len() as u64 > most {
+        return Err(Failure::Refused(format!("{file}: it is larger than {} MiB", most / (1024 * 1024))));
     }
     Ok(bytes)
 }

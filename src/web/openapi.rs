@@ -43,7 +43,7 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
 const LIMITED: [&str; 6] = ["register", "login", "changePassword", "generateKey", "createKey", "verifyKey"];
 
 /// Operations that take much at once.
-const BULK: [&str; 1] = ["importScopes"];
+const BULK: [&str; 2] = ["importScopes", "scopesFromOpenapi"];
 
 fn complete_operation(operation: &mut Operation) {
     let mut shared = vec![

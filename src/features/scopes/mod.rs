@@ -4,10 +4,12 @@
 //! project, which verification reads with each key; only where that differs are the project's keys read anew.
 
 pub mod bulk;
+pub mod described;
 pub mod export;
 pub mod http;
 pub mod import;
 pub mod manage;
+pub mod openapi;
 pub mod rules;
 pub mod store;
 mod strict;

@@ -2,6 +2,7 @@
 //!
 //! `line` is the form of both directions: what `export` writes, `import` reads. A secret never comes by here.
 
+mod desk;
 pub mod export;
 pub mod import;
 pub mod line;

@@ -1,6 +1,7 @@
 //! The catalogue of scopes over HTTP.
 
 mod bulk;
+mod from_openapi;
 mod list;
 mod scope;
 
@@ -20,6 +21,7 @@ pub fn router() -> OpenApiRouter<Ctx> {
         .routes(routes!(scope::get, scope::patch, scope::delete))
         .routes(routes!(bulk::import))
         .routes(routes!(bulk::export))
+        .routes(routes!(from_openapi::from_openapi))
 }
 
 fn no_scope() -> Problem {
