@@ -269,7 +269,7 @@ both_engines! {
             let _ = write!(table, " {i:>4}");
         }
         for route in &routes {
-            let _ = write!(table, "\n{:<6} {:<width$}", route.method, route.template);
+            let _ = write!(table, "\n{:<6} {:<width$}", route.method.as_str(), route.template);
             for caller in CALLERS {
                 let is_outside = OUTSIDERS.contains(&caller);
                 if route.operation == "restoreProject" {
