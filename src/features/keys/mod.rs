@@ -8,6 +8,7 @@ pub mod giver;
 pub mod http;
 pub mod inherit;
 pub mod list;
+pub mod quota;
 pub mod rotate;
 pub mod rules;
 pub mod secrets;

@@ -13,7 +13,7 @@ use crate::features::projects::policy::Policy;
 use crate::infra::config::KeysConfig;
 use crate::infra::db::{Conn, DbError, Tx};
 
-use super::store;
+use super::quota;
 
 /// See the module. `None` is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Terms {
         person: Option<UserId>,
     ) -> Result<Result<(), u32>, DbError> {
         if let Some(most) = self.most
-            && store::count_unrevoked(tx.conn(), project, most).await? >= most
+            && quota::store::count_unrevoked(tx.conn(), project, most).await? >= most
         {
             return Ok(Err(most));
         }
@@ -119,7 +119,7 @@ impl Terms {
     ) -> Result<Result<(), u32>, DbError> {
         match (self.most_per_person, person) {
             (Some(most), Some(person))
-                if store::count_unrevoked_of(tx.conn(), project, person, most).await? >= most =>
+                if quota::store::count_unrevoked_of(tx.conn(), project, person, most).await? >= most =>
             {
                 Ok(Err(most))
             }

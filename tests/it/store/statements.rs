@@ -16,6 +16,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("events", events::store::STATEMENTS),
     ("idempotency", idempotency::store::STATEMENTS),
     ("keys", keys::store::STATEMENTS),
+    ("keys", keys::quota::store::STATEMENTS),
     ("keys", keys::secrets::store::STATEMENTS),
     ("leases", leases::store::STATEMENTS),
     ("limits", limits::store::STATEMENTS),
