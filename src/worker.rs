@@ -147,7 +147,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     tx.commit().await?;
     let mut tx = ctx.db.begin().await?;
     // A window longer than the limit's, so that what still counts is never removed.
-    keys::creations::store::prune(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
+    keys::quota::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
     tx.commit().await?;
     keys::secrets::prune::prune(ctx).await?;
     projects::end::purge(ctx).await

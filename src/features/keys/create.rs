@@ -28,7 +28,7 @@ use super::format::NewSecret;
 use super::giver::Giver;
 use super::inherit::Looser;
 use super::terms::Terms;
-use super::{Key, KeyView, Metadata, creations, inherit, rules, secrets, store};
+use super::{Key, KeyView, Metadata, inherit, quota, rules, secrets, store};
 
 /// The window of the limit on keys that one person makes.
 pub const DAY: Duration = Duration::from_hours(24);
@@ -219,10 +219,10 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     let limit = match making.responsible {
         Some(user) if making.caller.is_some() && ctx.config.keys.per_user_per_day > 0 => {
             let limit = ctx.config.keys.per_user_per_day;
-            let used = creations::store::admit(&mut tx, user, now.saturating_sub(DAY), limit)
+            let used = quota::store::admit_creation(&mut tx, user, now.saturating_sub(DAY), limit)
                 .await?
                 .map_err(|oldest| CreateError::TooMany(told(limit, 0, wait(oldest, now))))?;
-            creations::store::add(&mut tx, user, id, now).await?;
+            quota::store::add_creation(&mut tx, user, id, now).await?;
             Some(told(limit, u64::from(limit).saturating_sub(used + 1), DAY.as_secs()))
         }
         _ => None,

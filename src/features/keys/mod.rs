@@ -2,7 +2,6 @@
 
 pub mod change;
 pub mod create;
-pub mod creations;
 pub mod departure;
 pub mod format;
 pub mod giver;
@@ -10,6 +9,7 @@ pub mod http;
 pub mod inherit;
 pub mod list;
 pub mod moving;
+pub mod quota;
 pub mod rotate;
 pub mod rules;
 pub mod secrets;

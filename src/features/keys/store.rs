@@ -1,4 +1,4 @@
-//! All SQL for `api_keys`.
+//! All SQL for `api_keys`, apart from counting keys.
 
 use sqlx::types::Json;
 
@@ -112,14 +112,6 @@ sql! {
          RETURNING generation",
     );
     SET_PERSON = Sql::same("UPDATE api_keys SET user_id = $3 WHERE id = $1 AND project_id = $2");
-    /// As far as it matters.
-    COUNT_UNREVOKED = Sql::same(
-        "SELECT count(*) FROM (SELECT 1 AS one FROM api_keys WHERE project_id = $1 AND revoked_at IS NULL LIMIT $2) k",
-    );
-    COUNT_UNREVOKED_OF = Sql::same(
-        "SELECT count(*) FROM (SELECT 1 AS one FROM api_keys
-                               WHERE project_id = $1 AND user_id = $2 AND revoked_at IS NULL LIMIT $3) k",
-    );
 }
 
 #[derive(sqlx::FromRow)]
@@ -403,32 +395,6 @@ pub(super) async fn set_person(tx: &mut Tx, id: KeyId, project: ProjectId, perso
         .execute(c)
         .await
         .map(|_| ()))
-}
-
-/// How many keys of a project aren't revoked; counted up to `most`.
-pub(super) async fn count_unrevoked(conn: Conn<'_>, project: ProjectId, most: u32) -> Result<u32, DbError> {
-    let count: i64 = on!(conn, COUNT_UNREVOKED, |c, sql| sqlx::query_scalar(sql)
-        .bind(project)
-        .bind(i64::from(most))
-        .fetch_one(c)
-        .await)?;
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
-/// For how many of them a person answers; counted up to `most`.
-pub(super) async fn count_unrevoked_of(
-    conn: Conn<'_>,
-    project: ProjectId,
-    person: UserId,
-    most: u32,
-) -> Result<u32, DbError> {
-    let count: i64 = on!(conn, COUNT_UNREVOKED_OF, |c, sql| sqlx::query_scalar(sql)
-        .bind(project)
-        .bind(person)
-        .bind(i64::from(most))
-        .fetch_one(c)
-        .await)?;
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Removes a key with its secrets.

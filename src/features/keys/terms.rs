@@ -13,7 +13,7 @@ use crate::features::projects::policy::Policy;
 use crate::infra::config::KeysConfig;
 use crate::infra::db::{Conn, DbError, Tx};
 
-use super::store;
+use super::quota;
 
 /// See the module. `None` is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,12 +99,12 @@ impl Terms {
         person: Option<UserId>,
     ) -> Result<Option<u32>, DbError> {
         let of_project = match self.most {
-            Some(most) => Some(most.saturating_sub(store::count_unrevoked(conn.lend(), project, most).await?)),
+            Some(most) => Some(most.saturating_sub(quota::store::count_unrevoked(conn.lend(), project, most).await?)),
             None => None,
         };
         let of_person = match (self.most_per_person, person) {
             (Some(most), Some(person)) => {
-                Some(most.saturating_sub(store::count_unrevoked_of(conn, project, person, most).await?))
+                Some(most.saturating_sub(quota::store::count_unrevoked_of(conn, project, person, most).await?))
             }
             _ => None,
         };
@@ -123,7 +123,7 @@ impl Terms {
         person: Option<UserId>,
     ) -> Result<Result<(), u32>, DbError> {
         if let Some(most) = self.most
-            && store::count_unrevoked(tx.conn(), project, most).await? >= most
+            && quota::store::count_unrevoked(tx.conn(), project, most).await? >= most
         {
             return Ok(Err(most));
         }
@@ -142,7 +142,7 @@ impl Terms {
     ) -> Result<Result<(), u32>, DbError> {
         match (self.most_per_person, person) {
             (Some(most), Some(person))
-                if store::count_unrevoked_of(tx.conn(), project, person, most).await? >= most =>
+                if quota::store::count_unrevoked_of(tx.conn(), project, person, most).await? >= most =>
             {
                 Ok(Err(most))
             }

@@ -12,7 +12,7 @@ const MAKER: &[&str] = &["keyward:keys:create", "keyward:keys:update", "keyward:
 fn restrictions() -> Vec<(&'static str, Value, Vec<Value>)> {
     let opening = |from: &str, to: &str| json!([{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": from, "to": to, "timezone": "UTC"}]);
     vec![
-        ("ip_allow", json!(["127.0.0.0/8"]), vec![json!(["127.0.0.1/32"]), json!(["0.0.0.0/0", "::/0"]), json!([])]),
+        ("ip_allow", json!(["127.0.0.0/8"]), vec![json!(["127.0.0.1"]), json!(["0.0.0.0/0", "::/0"]), json!([])]),
         ("schedule", opening("06:00", "18:00"), vec![opening("00:00", "24:00"), opening("12:00", "13:00")]),
         (
             "method_allow",

@@ -76,6 +76,7 @@ both_engines! {
         let app = App::start_with(engine, &[MANY_KEYS]).await;
         let ada = app.person("ada").await;
         let key = app.key(&ada, json!({"name": "one"})).await;
+        app.advance(Duration::from_secs(1));
         app.key(&ada, json!({"name": "other"})).await;
         let listed = async |status: &str| {
             let list = app.get(&format!("/list-keys?status={status}")).token(&ada.token).send().await.expect(200).json();

@@ -32,7 +32,9 @@ both_engines! {
         let equal = key(json!(["keyward:keys:rotate"])).await;
         rotate(&app, caller, &equal, json!({})).await.expect(200);
         rotate(&app, caller, &key(json!([])).await, json!({})).await.expect(200);
-        rotate(&app, text(&strong, "key"), &weak, json!({})).await.expect(200);
+        rotate(&app, text(&strong, "key"), &weak, json!({})).await.problem(403, "scope_not_held");
+        let stronger = key(json!(["keyward:*", "orders:*"])).await;
+        rotate(&app, text(&stronger, "key"), &weak, json!({})).await.expect(200);
         // Across projects: only what acts everywhere, and it must hold the scopes as well.
         let home = app.key(&ada, json!({"scopes": ["keyward:*"]})).await;
         rotate(&app, text(&home, "key"), &weak, json!({})).await.problem(404, "key_not_found");

@@ -1,11 +1,19 @@
-//! All SQL for `key_creations`.
+//! All SQL for `key_creations`, and for counting `api_keys`.
 
 use crate::base::clock::Timestamp;
-use crate::base::id::{KeyId, UserId};
-use crate::infra::db::{DbError, Sql, Tx};
+use crate::base::id::{KeyId, ProjectId, UserId};
+use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
 
 sql! {
+    /// As far as it matters.
+    COUNT_UNREVOKED = Sql::same(
+        "SELECT count(*) FROM (SELECT 1 AS one FROM api_keys WHERE project_id = $1 AND revoked_at IS NULL LIMIT $2) k",
+    );
+    COUNT_UNREVOKED_OF = Sql::same(
+        "SELECT count(*) FROM (SELECT 1 AS one FROM api_keys
+                               WHERE project_id = $1 AND user_id = $2 AND revoked_at IS NULL LIMIT $3) k",
+    );
     /// Makes two creations by one person wait for each other.
     LOCK_USER = Sql::same("UPDATE users SET keys_made = keys_made + 1 WHERE id = $1");
     /// The creation that must leave the window for the next to be allowed.
@@ -18,9 +26,39 @@ sql! {
     PRUNE_CREATIONS = Sql::same("DELETE FROM key_creations WHERE created_at < $1");
 }
 
+/// How many keys of a project aren't revoked; counted up to `most`.
+pub(in crate::features::keys) async fn count_unrevoked(
+    conn: Conn<'_>,
+    project: ProjectId,
+    most: u32,
+) -> Result<u32, DbError> {
+    let count: i64 = on!(conn, COUNT_UNREVOKED, |c, sql| sqlx::query_scalar(sql)
+        .bind(project)
+        .bind(i64::from(most))
+        .fetch_one(c)
+        .await)?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// For how many of them a person answers; counted up to `most`.
+pub(in crate::features::keys) async fn count_unrevoked_of(
+    conn: Conn<'_>,
+    project: ProjectId,
+    person: UserId,
+    most: u32,
+) -> Result<u32, DbError> {
+    let count: i64 = on!(conn, COUNT_UNREVOKED_OF, |c, sql| sqlx::query_scalar(sql)
+        .bind(project)
+        .bind(person)
+        .bind(i64::from(most))
+        .fetch_one(c)
+        .await)?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
 /// Whether a person may make another key: `Err(at)` names the creation that must first leave the window, which begins
 /// after `since`. Others of the same person wait until this transaction ends.
-pub(in crate::features::keys) async fn admit(
+pub(in crate::features::keys) async fn admit_creation(
     tx: &mut Tx,
     user: UserId,
     since: Timestamp,
@@ -42,7 +80,7 @@ pub(in crate::features::keys) async fn admit(
 }
 
 /// Counts a creation, for good: deleting the key doesn't take it back.
-pub(in crate::features::keys) async fn add(
+pub(in crate::features::keys) async fn add_creation(
     tx: &mut Tx,
     user: UserId,
     key: KeyId,
@@ -55,6 +93,6 @@ pub(in crate::features::keys) async fn add(
 ///
 /// # Errors
 /// The storage.
-pub async fn prune(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
+pub async fn prune_creations(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
     on!(tx.conn(), PRUNE_CREATIONS, |c, sql| sqlx::query(sql).bind(limit).execute(c).await.map(|_| ()))
 }
