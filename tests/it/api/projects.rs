@@ -270,7 +270,6 @@ both_engines! {
         let held = lease(&app, &ada, &key).await.expect(201).json();
         let held = format!("/v1/leases/{}", text(&held, "lease_id"));
         delete(&app, &bob.token, &project).await.problem(403, "forbidden");
-        app.delete(&format!("/v1/projects/{project}")).token(&ada.token).send().await.problem(400, "confirmation_required");
         app.delete(&format!("/v1/projects/{project}?confirm={NO_PROJECT}")).token(&ada.token).send().await.problem(409, "confirmation_mismatch");
         post(&app, &ada.token, &project, "restore").await.problem(409, "not_deleted");
         for _ in 0..2 {

@@ -23,7 +23,7 @@ const MAX_TITLE: usize = 200;
 #[derive(Debug)]
 pub(super) struct Document<'a> {
     info: Info<'a>,
-    /// `paths`, in the order of the document.
+    /// `paths`.
     pub(super) paths: Items<'a>,
     /// `components/pathItems`.
     pub(super) shared: Items<'a>,
@@ -188,9 +188,16 @@ struct Components<'a> {
 /// Path items by their names.
 #[derive(Debug, Default)]
 pub(super) struct Items<'a> {
-    pub(super) items: Vec<(Cow<'a, str>, Item<'a>)>,
+    items: Vec<(Cow<'a, str>, Item<'a>)>,
     /// There were more than are kept.
     too_many: bool,
+}
+
+impl<'a> Items<'a> {
+    /// In the order of the document.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Item<'a>)> {
+        self.items.iter().map(|(name, item)| (name.as_ref(), item))
+    }
 }
 
 /// A path item: its operations, and where it says that more stand.

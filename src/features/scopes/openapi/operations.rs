@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::catalogue::squeeze;
 use super::document::{Document, Item, Operation};
 use super::options::NotAMethod;
 use super::{DocumentError, MAX_OPERATIONS};
@@ -79,14 +80,11 @@ pub(super) struct Left<'d> {
 
 /// All operations by path and method, and the paths of which not all operations are known.
 pub(super) fn of<'d>(document: &'d Document<'d>) -> Result<(Vec<Placed<'d>>, Vec<Left<'d>>), DocumentError> {
-    let index = |items: &'d [(_, Item<'d>)]| {
-        items.iter().map(|(name, item): &(std::borrow::Cow<'d, str>, _)| (name.as_ref(), item)).collect()
-    };
-    let known = Known { paths: index(&document.paths.items), shared: index(&document.shared.items) };
-    let mut paths: Vec<_> = document.paths.items.iter().map(|(path, item)| (path.as_ref(), item)).collect();
+    let known = Known { paths: document.paths.iter().collect(), shared: document.shared.iter().collect() };
+    let mut paths: Vec<_> = document.paths.iter().collect();
     paths.sort_by_key(|(path, _)| *path);
     if let Some([(path, _), _]) = paths.array_windows().find(|[a, b]| a.0 == b.0) {
-        return Err(DocumentError::RepeatedPath(super::catalogue::squeeze(path, 200)));
+        return Err(DocumentError::RepeatedPath(squeeze(path, 200)));
     }
     let (mut operations, mut left) = (Vec::new(), Vec::new());
     for (path, item) in paths {
