@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import schemathesis
 from hypothesis import strategies as st
@@ -61,12 +62,40 @@ def _lines(_ctx, response):
 def before_call(_context, case, _kwargs):
     """Ends that an answer suggested, such as a key's creation, are over already."""
     body = case.body
+    # The administrator leaves those as they are whom the run logs in as.
+    if case.operation.path.startswith("/v1/users/{id}") and case.method.upper() != "GET":
+        if str((case.path_parameters or {}).get("id")) in os.environ.get("CHECK_OPENAPI_CALLERS", "").split():
+            case.path_parameters["id"] = "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G"
     if isinstance(body, dict) and isinstance(body.get("expires_at"), str) and body["expires_at"] < "2040":
         case.body = {**body, "expires_at": "2040-02-28T12:34:56Z"}
     _rename_limits(case.body)
     _name_zones(case.body)
     _make_past(case.body)
     _rename_scopes(case.body)
+    _choose(case.operation.path, case.method, case.body)
+
+
+def _choose(path, method, body):
+    """What is required or excluded together, which a schema shared by several routes can't say."""
+    if not isinstance(body, dict):
+        return
+    if path.endswith("/keys") and method.upper() == "POST" and body.get("name") is None:
+        body["name"] = "k"
+    if path.endswith(":from-openapi"):
+        body.setdefault("document", None)
+    # A catalogue holds none of Keyward's own.
+    if "description" in body and isinstance(body.get("name"), str) and body["name"].startswith("keyward:"):
+        body["name"] = "own" + body["name"].removeprefix("keyward")
+    # What a project wants of its keys would turn away the keys that are made later in the run.
+    if path.endswith("/config"):
+        for name in ("max_key_expiry", "max_keys", "max_keys_per_person", "strict_scopes"):
+            if not isinstance(body.get(name), (list, dict)):
+                body.pop(name, None)
+    # A description of an API: the document itself or where it is, and not any object.
+    if "document" in body and (body["document"] is None or isinstance(body["document"], dict)):
+        body.pop("url", None)
+        if "openapi" not in (body["document"] or {}):
+            body["document"] = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {}}
 
 
 def _make_past(body):

@@ -309,7 +309,7 @@ impl PartialSchema for Condition {
     fn schema() -> RefOr<Schema> {
         let inner =
             || OneOfBuilder::new().item(Ref::from_schema_name(Scope::name())).item(Ref::from_schema_name(Self::name()));
-        let list = || ArrayBuilder::new().items(inner()).max_items(Some(MAX_SCOPES + MAX_OBJECTS));
+        let list = || ArrayBuilder::new().items(inner()).max_items(Some(MAX_SCOPES));
         let object = |name: &str, value: RefOr<Schema>| {
             ObjectBuilder::new()
                 .property(name, value)

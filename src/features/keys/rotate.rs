@@ -82,7 +82,7 @@ pub async fn rotate(
         .unwrap_or_else(|| ctx.config.keys.prefix.clone());
     let before = json!(KeyView::at(key.clone(), now));
     let secret = NewSecret::generate(&prefix, &*ctx.rng);
-    secrets::store::supersede(&mut tx, target.key, end).await?;
+    secrets::store::supersede(&mut tx, target.key, end, overlap.is_zero()).await?;
     let generation = store::next_generation(&mut tx, target.key, target.project, now).await?;
     secrets::store::insert(&mut tx, SecretId::generate(now, &*ctx.rng), target.key, generation, &secret, now).await?;
     secrets::store::forget(&mut tx, target.key, generation - MAX_KEPT, now).await?;

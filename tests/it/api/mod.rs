@@ -38,6 +38,7 @@ mod rotation;
 mod rotation_grants;
 mod scope_queries;
 mod scopes;
+mod scopes_described;
 mod scopes_grants;
 mod scopes_import;
 mod sessions;

@@ -76,6 +76,30 @@ both_engines! {
         assert!(allows(&desk, &key, "orders:read").await);
     }
 
+    async fn a_document_becomes_a_catalogue(engine: Engine) {
+        let desk = Desk::open(engine).await;
+        let yaml = "openapi: 3.1.0\ninfo: {title: Shop, version: '1'}\npaths:\n  /orders:\n    get: {responses: {}}\n    post: {responses: {}}\n  /:\n    get: {responses: {}}\n";
+        let file = desk.dir.path().join("openapi.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let file = file.to_str().unwrap();
+        let (out, err) = scopes(&desk, &["from-openapi", file, "--user", "ada", "--namespace", "shop", "--dry-run"], "", 0);
+        assert!(out.contains("shop:orders:read") && out.contains("would be created 2") && err.contains("GET /"), "{out}{err}");
+        let (out, _) = scopes(&desk, &["from-openapi", "-", "--user", "ada", "--action", "post=create", "--format", "json"], yaml, 0);
+        assert_eq!(parsed(&out)["imported"]["scope_names"], json!(["orders:create", "orders:read"]));
+        assert!(scopes(&desk, &["from-openapi", file, "--user", "ada", "--action", "post=create"], "", 0).0.contains("unchanged 2"));
+        for (arguments, said) in [
+            (["--strategy", "guess"], "path_resource"),
+            (["--namespace", "keyward"], "keyward is taken"),
+            (["--action", "post"], "METHOD=WORD"),
+            (["--action", "query=read"], "expected get"),
+        ] {
+            let (out, err) = scopes(&desk, &[&["from-openapi", file, "--user", "ada"], &arguments[..]].concat(), "", 2);
+            assert!(out.is_empty() && err.contains(said), "{out}{err}");
+        }
+        let (_, err) = scopes(&desk, &["from-openapi", "-", "--user", "ada"], "{\"swagger\": \"2.0\"}", 1);
+        assert!(err.contains("Swagger 2.0"), "{err}");
+    }
+
     async fn what_is_wrong_is_said_and_nothing_is_changed(engine: Engine) {
         let desk = Desk::open(engine).await;
         let bad = bulk(&json!([{"name": "a:b", "description": ""}, {"name": "nonsense", "description": ""}, {"name": "keyward:a", "description": ""}]));

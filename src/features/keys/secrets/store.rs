@@ -32,8 +32,10 @@ sql! {
     IS_PRESENT = Sql::same("SELECT count(*) FROM key_secrets WHERE id = $1 AND expires_at IS NULL");
     COUNT_LIVE = Sql::same("SELECT count(*) FROM key_secrets WHERE key_id = $1 AND (expires_at IS NULL OR expires_at > $2)");
     /// Those that end earlier anyway stay as they are.
+    /// The present secret; and, to end all at once, the superseded ones that are still good.
     SUPERSEDE = Sql::same(
-        "UPDATE key_secrets SET expires_at = $2 WHERE key_id = $1 AND (expires_at IS NULL OR expires_at > $2)",
+        "UPDATE key_secrets SET expires_at = $2
+         WHERE key_id = $1 AND (expires_at IS NULL OR ($3 AND expires_at > $2))",
     );
     FORGET = Sql::same("DELETE FROM key_secrets WHERE key_id = $1 AND generation <= $2 AND expires_at <= $3");
     /// A part of the superseded secrets of all keys that ended before a time.
@@ -160,9 +162,14 @@ pub(in crate::features::keys) async fn count_live(conn: Conn<'_>, key: KeyId, no
     on!(conn, COUNT_LIVE, |c, sql| sqlx::query_scalar(sql).bind(key).bind(now).fetch_one(c).await)
 }
 
-/// Lets every secret of a key end at `end`, if it doesn't earlier.
-pub(in crate::features::keys) async fn supersede(tx: &mut Tx, key: KeyId, end: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), SUPERSEDE, |c, sql| sqlx::query(sql).bind(key).bind(end).execute(c).await.map(|_| ()))
+/// Lets a key's present secret end at `end`. Those before it keep the end that they were given, unless `all` shall end.
+pub(in crate::features::keys) async fn supersede(
+    tx: &mut Tx,
+    key: KeyId,
+    end: Timestamp,
+    all: bool,
+) -> Result<(), DbError> {
+    on!(tx.conn(), SUPERSEDE, |c, sql| sqlx::query(sql).bind(key).bind(end).bind(all).execute(c).await.map(|_| ()))
 }
 
 /// Removes the secrets of a key up to a generation that have ended.

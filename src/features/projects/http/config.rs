@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+
 use crate::base::duration::Seconds;
 use crate::base::id::ProjectId;
 use crate::base::invalid::{Check, Invalid};
@@ -146,7 +148,7 @@ pub(super) struct PatchConfig {
     max_keys_per_person: Option<Option<u32>>,
     /// Pages that may call the service from a browser, such as `https://shop.example`.
     #[serde(default, deserialize_with = "merge::present")]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["https://shop.example"]))]
+    #[schema(schema_with = origins)]
     cors_origins: Option<Option<Vec<String>>>,
     /// How long a webhook may take to answer.
     #[serde(default, deserialize_with = "merge::whole::<_, 1, 60>")]
@@ -160,6 +162,18 @@ pub(super) struct PatchConfig {
     #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1)]
     request_log_sample: Option<Option<f64>>,
+}
+
+/// Origins, or `null`.
+fn origins() -> Schema {
+    let origin = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^https?://[a-z0-9.-]+(:[0-9]+)?$"));
+    ArrayBuilder::new()
+        .items(origin)
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .max_items(Some(MAX_ORIGINS))
+        .description(Some("Pages that may call the service from a browser."))
+        .examples([serde_json::json!(["https://shop.example"])])
+        .into()
 }
 
 impl PatchConfig {

@@ -81,7 +81,7 @@ pub(super) struct Answer {
 ///
 /// Reads 3.0 and 3.1, JSON and YAML. Scopes that the catalogue doesn't hold are added; those that it holds stay as they are.
 #[utoipa::path(
-    post, path = "/v1/projects/{project}/scopes:from-openapi", operation_id = "scopesFromOpenapi", tag = "scopes",
+    post, path = "/v1/projects/{project}/scopes:from-openapi", operation_id = "scopesFromOpenapi", tag = "projects",
     params(("project" = ProjectId, Path, description = "Whose catalogue")),
     request_body(content = Wish, description = "The document, and how scopes are named"),
     responses(
