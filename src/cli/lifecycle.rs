@@ -40,7 +40,7 @@ pub(super) async fn switch(ctx: &Ctx, id: &str, on: bool, format: Format) -> Res
     let (key, project) = find(ctx, id).await?;
     let by = By::system("cli", ctx);
     let target = Target { by: &by, project, key };
-    let view = if on { change::enable(ctx, target).await? } else { change::disable(ctx, target).await? };
+    let view = if on { change::enable(ctx, target, None).await? } else { change::disable(ctx, target).await? };
     obeyed().await;
     match format {
         Format::Json => output::json(&view),

@@ -9,11 +9,11 @@
 //! second time, apart: where there are none, a text without our form isn't even hashed.
 
 use std::collections::HashSet;
-use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::{Digest, FirstEight};
+use super::Digest;
+use super::seeded::Seeded;
 
 /// How many keys that aren't among the known ones are looked up in a second.
 pub const ASKS_PER_SECOND: u32 = 100;
@@ -21,7 +21,7 @@ pub const ASKS_PER_SECOND: u32 = 100;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Known {
-    parts: RwLock<HashSet<[u8; 8], BuildHasherDefault<FirstEight>>>,
+    parts: RwLock<HashSet<[u8; 8], Seeded>>,
     /// Whether every secret has been read in.
     complete: AtomicBool,
     imported: Imported,
@@ -31,7 +31,7 @@ pub struct Known {
 /// Secrets that were issued elsewhere.
 #[derive(Debug, Default)]
 struct Imported {
-    parts: RwLock<HashSet<[u8; 8], BuildHasherDefault<FirstEight>>>,
+    parts: RwLock<HashSet<[u8; 8], Seeded>>,
     /// Whether there is any.
     any: AtomicBool,
     /// Whether every one has been read in.

@@ -12,12 +12,12 @@ mod mark;
 pub mod people;
 pub mod restrict;
 mod rulebook;
+mod seeded;
 mod settings;
 mod state;
 mod states;
 mod windows;
 
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +41,7 @@ pub use windows::{Limit, Saved, Standing, Standings};
 
 use known::Known;
 use rulebook::Rulebook;
+use seeded::Seeded;
 use states::States;
 
 /// SHA-256 of a shown key.
@@ -71,8 +72,8 @@ pub struct Bounds {
 /// See the module.
 #[derive(Debug)]
 pub struct Gate {
-    entries: Cache<Half, Arc<Entry>, Weight, BuildHasherDefault<FirstEight>>,
-    missing: Cache<Half, u64, quick_cache::UnitWeighter, BuildHasherDefault<FirstEight>>,
+    entries: Cache<Half, Arc<Entry>, Weight, Seeded>,
+    missing: Cache<Half, u64, quick_cache::UnitWeighter, Seeded>,
     /// Which keys can exist at all.
     pub known: Known,
     /// Grows with every secret that comes to exist, so that a look-up that began before isn't remembered as in vain.
@@ -124,16 +125,11 @@ impl Gate {
             OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(weight).build()
         };
         let cache = match options(entries, bounds.bytes.max(1)) {
-            Ok(options) => Cache::with_options(
-                options,
-                weight,
-                BuildHasherDefault::default(),
-                quick_cache::sync::DefaultLifecycle::default(),
-            ),
-            // Both capacities are given.
-            Err(_) => {
-                Cache::with(1, 1, weight, BuildHasherDefault::default(), quick_cache::sync::DefaultLifecycle::default())
+            Ok(options) => {
+                Cache::with_options(options, weight, Seeded::default(), quick_cache::sync::DefaultLifecycle::default())
             }
+            // Both capacities are given.
+            Err(_) => Cache::with(1, 1, weight, Seeded::default(), quick_cache::sync::DefaultLifecycle::default()),
         };
         Self {
             entries: cache,
@@ -141,7 +137,7 @@ impl Gate {
                 MISSING_ENTRIES,
                 MISSING_ENTRIES as u64,
                 quick_cache::UnitWeighter,
-                BuildHasherDefault::default(),
+                Seeded::default(),
                 quick_cache::sync::DefaultLifecycle::default(),
             ),
             known: Known::default(),
@@ -400,23 +396,4 @@ impl Weighter<Half, Arc<Entry>> for Weight {
     fn weight(&self, _: &Half, entry: &Arc<Entry>) -> u64 {
         (entry.bytes() as u64).max(self.least)
     }
-}
-
-/// The first eight bytes of a digest are as good a hash as any.
-#[derive(Clone, Copy, Debug, Default)]
-struct FirstEight(u64);
-
-impl Hasher for FirstEight {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_ne_bytes(*first);
-        }
-    }
-
-    // An array's length comes before its bytes.
-    fn write_usize(&mut self, _: usize) {}
 }

@@ -282,6 +282,9 @@ impl From<DbError> for Problem {
                 tracing::warn!(cause = %cause, "the storage is unavailable");
                 Self::unavailable("storage_unavailable", "The storage can't be used just now. Try again later.")
             }
+            DbError::ActorGone => {
+                Self::unauthorized("invalid_credentials", "The token or key isn't valid, or not any more.")
+            }
             error @ (DbError::Unique(_) | DbError::Internal(_)) => Self::internal(&error),
         }
     }

@@ -10,6 +10,8 @@ use crate::ctx::Ctx;
 use crate::infra::db::{DbError, Tx};
 use crate::web::request::RequestContext;
 
+use super::{keys, users};
+
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
@@ -112,11 +114,28 @@ pub struct Entry<'a> {
     pub changes: Option<Value>,
 }
 
+/// A request may wait a while for its turn. Whoever was taken back, switched off or disabled meanwhile changes nothing any
+/// more; every change passes here. What the change itself has done to whoever makes it is none of that.
+async fn refuse_the_gone(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> {
+    if entry.resource_id.is_some() && entry.resource_id == entry.by.actor.id() {
+        return Ok(());
+    }
+    let is_there = match &entry.by.actor {
+        Actor::User(user, _) => users::store::may_act(tx.conn(), *user, entry.at).await?,
+        Actor::Key(key, _) => keys::store::may_act(tx.conn(), *key, entry.at).await?,
+        Actor::System(_) | Actor::Anonymous => true,
+    };
+    if is_there { Ok(()) } else { Err(DbError::ActorGone) }
+}
+
 /// Writes an entry as part of a change.
 ///
 /// # Errors
 /// The storage; then the change must not be committed.
 pub async fn append(tx: &mut Tx, ctx: &Ctx, entry: Entry<'_>) -> Result<(), DbError> {
+    if entry.outcome == Outcome::Success {
+        refuse_the_gone(tx, &entry).await?;
+    }
     store::insert(tx, AuditId::generate(entry.at, &*ctx.rng), &entry).await
 }
 

@@ -195,9 +195,10 @@ pub async fn patch(
     })?;
     let mut tx = ctx.db.begin().await?;
     // As it stands now: a request may have been under way for a while.
-    let giver = Giver::of(&mut tx, caller, target.project, KeysUpdate::SCOPE).await?.ok_or(ChangeError::Forbidden)?;
-    let before = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     let now = ctx.now();
+    let giver = Giver::of(&mut tx, caller, target.project, KeysUpdate::SCOPE, now).await?;
+    let giver = giver.ok_or(ChangeError::Forbidden)?;
+    let before = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     if before.revoked_at.is_some() {
         return Err(ChangeError::Revoked);
     }
@@ -254,20 +255,25 @@ pub async fn disable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeErr
     .await
 }
 
-/// Switches a key on again.
+/// Switches a key on again: whoever holds all that it may do. No caller is the command line.
 ///
 /// # Errors
 /// See [`ChangeError`].
-pub async fn enable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeError> {
+pub async fn enable(ctx: &Ctx, target: Target<'_>, caller: Option<&Caller>) -> Result<KeyView, ChangeError> {
     target.refuse_own()?;
-    apply(ctx, target, "key.enable", "key.enabled", |key, _| {
-        if key.revoked_at.is_some() {
-            return Err(ChangeError::Revoked);
-        }
-        key.disabled_at = None;
-        Ok(())
-    })
-    .await
+    let mut tx = ctx.db.begin().await?;
+    let now = ctx.now();
+    let giver = Giver::of(&mut tx, caller, target.project, KeysUpdate::SCOPE, now).await?;
+    let giver = giver.ok_or(ChangeError::Forbidden)?;
+    let before = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
+    if before.revoked_at.is_some() {
+        return Err(ChangeError::Revoked);
+    }
+    if !giver.holds(&before) {
+        return Err(ChangeError::NotHeld);
+    }
+    let key = Key { disabled_at: None, ..before.clone() };
+    finish(tx, ctx, target, now, ("key.enable", "key.enabled"), before, key).await
 }
 
 /// Removes a key for good; its history stays.

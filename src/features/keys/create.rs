@@ -201,7 +201,7 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     // Held to the end: what the caller may do here, and how many keys there are, stays what it is.
     let project = projects::store::lock(&mut tx, making.project).await?;
     let project = project.filter(|project| project.deleted_at.is_none()).ok_or(CreateError::NoProject)?;
-    let giver = Giver::of(&mut tx, making.caller, making.project, KeysCreate::SCOPE).await?;
+    let giver = Giver::of(&mut tx, making.caller, making.project, KeysCreate::SCOPE, now).await?;
     let giver = giver.ok_or(CreateError::Forbidden)?;
     if !key.scopes.iter().all(|scope| giver.grants.allow(scope)) {
         return Err(CreateError::NotHeld);

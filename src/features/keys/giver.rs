@@ -1,13 +1,14 @@
 //! What the caller of a change may pass on, as the change's own transaction sees it: the scopes that they hold, and for a
 //! key what restricts it.
 
+use crate::base::clock::Timestamp;
 use crate::base::id::ProjectId;
 use crate::features::auth::{Caller, Grants};
 use crate::features::scopes::Scope;
 use crate::infra::db::{Conn, DbError, Tx};
 
 use super::inherit::{self, Looser};
-use super::{Key, store};
+use super::{Key, secrets, store};
 
 /// See the module.
 #[derive(Debug)]
@@ -30,8 +31,9 @@ impl Giver {
         caller: Option<&Caller>,
         project: ProjectId,
         needs: &str,
+        now: Timestamp,
     ) -> Result<Option<Self>, DbError> {
-        let Some(giver) = Self::look(tx.conn(), caller, project, needs).await? else { return Ok(None) };
+        let Some(giver) = Self::look(tx.conn(), caller, project, needs, now).await? else { return Ok(None) };
         let grants = giver.grants.fresh(tx, project).await?;
         Ok(grants.hold(needs).then_some(Self { grants, ..giver }))
     }
@@ -41,10 +43,11 @@ impl Giver {
     /// # Errors
     /// The storage.
     pub async fn look(
-        conn: Conn<'_>,
+        mut conn: Conn<'_>,
         caller: Option<&Caller>,
         project: ProjectId,
         needs: &str,
+        now: Timestamp,
     ) -> Result<Option<Self>, DbError> {
         let giver = match caller {
             None => Some(Self { grants: Grants::Everything, own: None }),
@@ -52,9 +55,17 @@ impl Giver {
                 Some(Self { grants: person.grants_on(conn, project).await?, own: None })
             }
             Some(Caller::Machine(machine)) => {
+                // A superseded secret passes nothing on that outlasts it, or it would never end.
+                let secret_end = secrets::store::end(conn.lend(), machine.secret).await?;
                 let own = store::find(conn, machine.key(), machine.project()).await?;
-                let own = own.filter(|own| own.revoked_at.is_none() && own.disabled_at.is_none());
-                own.map(|own| Self { grants: Grants::Held(own.scopes.clone()), own: Some(own) })
+                let own = own.zip(secret_end).map(|(own, secret_end)| Key {
+                    expires_at: own.expires_at.into_iter().chain(secret_end).min(),
+                    ..own
+                });
+                let is_good = |own: &Key| {
+                    own.revoked_at.is_none() && own.disabled_at.is_none() && own.expires_at.is_none_or(|end| end > now)
+                };
+                own.filter(is_good).map(|own| Self { grants: Grants::Held(own.scopes.clone()), own: Some(own) })
             }
         };
         Ok(giver.filter(|giver| giver.grants.hold(needs)))
@@ -66,12 +77,18 @@ impl Giver {
         self.own.as_ref()
     }
 
+    /// Whether they hold every scope of a key: who doesn't may not make it less restricted, nor switch it on.
+    #[must_use]
+    pub fn holds(&self, key: &Key) -> bool {
+        key.scopes.iter().all(|scope| self.grants.allow(scope))
+    }
+
     /// Whether they hold every scope of a key, and it is restricted as much as they are: they may then have its secret.
     ///
     /// # Errors
     /// See [`Refused`].
     pub fn may_have(&self, key: &Key) -> Result<(), Refused> {
-        if !key.scopes.iter().all(|scope| self.grants.allow(scope)) {
+        if !self.holds(key) {
             return Err(Refused::NotHeld);
         }
         match &self.own {
@@ -86,6 +103,10 @@ impl Giver {
     /// # Errors
     /// See [`Refused`].
     pub fn may_change(&self, before: &Key, after: &Key) -> Result<(), Refused> {
+        let loosened = before.settings != after.settings || before.expires_at != after.expires_at;
+        if loosened && !self.holds(before) {
+            return Err(Refused::NotHeld);
+        }
         let is_new = |scope: &&Scope| !before.scopes.iter().any(|held| held == *scope);
         if !after.scopes.iter().filter(is_new).all(|scope| self.grants.allow(scope)) {
             return Err(Refused::NotHeld);

@@ -56,7 +56,8 @@ pub async fn rotate(
     if let Some(request) = request {
         idempotency::claim(&mut tx, request, &target.key.to_string(), now).await?;
     }
-    let giver = Giver::of(&mut tx, caller, target.project, KeysRotate::SCOPE).await?.ok_or(ChangeError::Forbidden)?;
+    let giver = Giver::of(&mut tx, caller, target.project, KeysRotate::SCOPE, now).await?;
+    let giver = giver.ok_or(ChangeError::Forbidden)?;
     let mut key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     if key.revoked_at.is_some() {
         return Err(ChangeError::Revoked);

@@ -97,6 +97,11 @@ sql! {
         "SELECT k.project_id FROM api_keys k JOIN projects p ON p.id = k.project_id
          WHERE k.id = $1 AND p.deleted_at IS NULL",
     );
+    /// Not what this change itself, which is of the moment `$2`, has done to it.
+    MAY_ACT = Sql::same(
+        "SELECT count(*) FROM api_keys WHERE id = $1 AND (revoked_at IS NULL OR revoked_at = $2)
+           AND (disabled_at IS NULL OR disabled_at = $2)",
+    );
     /// Holds the row until the transaction ends.
     LOCK = Sql::same("UPDATE api_keys SET updated_at = updated_at WHERE id = $1 AND project_id = $2");
     SAVE = Sql::same(
@@ -337,6 +342,15 @@ pub fn containing(text: &str) -> String {
     }
     pattern.push('%');
     pattern
+}
+
+/// Whether a key that makes a change of this moment is still good.
+///
+/// # Errors
+/// The storage.
+pub async fn may_act(conn: Conn<'_>, id: KeyId, at: Timestamp) -> Result<bool, DbError> {
+    let count: i64 = on!(conn, MAY_ACT, |c, sql| sqlx::query_scalar(sql).bind(id).bind(at).fetch_one(c).await)?;
+    Ok(count == 1)
 }
 
 /// Reads a key and keeps others from changing it until the transaction ends.

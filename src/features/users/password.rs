@@ -44,7 +44,7 @@ impl From<RegisterError> for ChangePasswordError {
             RegisterError::Password(error) => Self::Password(error),
             RegisterError::Storage(error) => Self::Storage(error),
             RegisterError::Blocked { seconds } => Self::Blocked { seconds },
-            RegisterError::Taken | RegisterError::Claimed(_) => Self::Wrong,
+            RegisterError::Forbidden | RegisterError::Taken | RegisterError::Claimed(_) => Self::Wrong,
         }
     }
 }

@@ -23,6 +23,9 @@ pub enum RegisterError {
     /// The name or the password breaks a rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// Whoever makes them is no administrator any more.
+    #[error("only an administrator makes other people")]
+    Forbidden,
     /// Somebody has the name, perhaps in other capitals.
     #[error("the username is taken")]
     Taken,
@@ -65,6 +68,11 @@ pub async fn register(
         return Err(Invalid(Vec::new()).into());
     };
 
+    // Only administrators make other people.
+    let maker = match &by.actor {
+        Actor::User(user, _) => Some(*user),
+        Actor::Key(..) | Actor::System(_) | Actor::Anonymous => None,
+    };
     let caller = by.actor.id().unwrap_or_else(|| format!("address:{}", household(by.origin.ip)));
     // The password isn't in the fingerprint: a hash of it could be searched. It is compared with the person's.
     let request = idempotency_key.map(|key| idempotency::Request {
@@ -89,6 +97,13 @@ pub async fn register(
         _ => by,
     };
     let mut tx = ctx.db.begin().await?;
+    if let Some(maker) = maker {
+        // Hashing took a while, in which they may have lost what they need for this.
+        store::lock(&mut tx, maker).await?;
+        if !store::is_admin(tx.conn(), maker).await? {
+            return Err(RegisterError::Forbidden);
+        }
+    }
     if let Some(request) = &request
         && !idempotency::is_first(&mut tx, request, &user.id.to_string(), now).await?
     {

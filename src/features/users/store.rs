@@ -38,6 +38,9 @@ sql! {
     DELETE = Sql::same("DELETE FROM users WHERE id = $1");
     /// Holds the row until the transaction ends.
     LOCK = Sql::same("UPDATE users SET updated_at = updated_at WHERE id = $1");
+    /// Not what this change itself, which is of the moment `$2`, has done to them.
+    MAY_ACT = Sql::same("SELECT count(*) FROM users WHERE id = $1 AND (disabled_at IS NULL OR disabled_at = $2)");
+    IS_ADMIN = Sql::same("SELECT count(*) FROM users WHERE id = $1 AND is_admin AND disabled_at IS NULL");
     COUNT_ADMINS = Sql::same("SELECT count(*) FROM users WHERE is_admin AND disabled_at IS NULL AND id <> $1");
 }
 
@@ -210,4 +213,19 @@ pub async fn lock(tx: &mut Tx, id: UserId) -> Result<(), DbError> {
 /// How many administrators besides somebody can log in.
 pub(super) async fn count_other_admins(conn: Conn<'_>, user: UserId) -> Result<i64, DbError> {
     on!(conn, COUNT_ADMINS, |c, sql| sqlx::query_scalar(sql).bind(user).fetch_one(c).await)
+}
+
+/// Whether a person who makes a change of this moment is still let in.
+///
+/// # Errors
+/// The storage.
+pub async fn may_act(conn: Conn<'_>, id: UserId, at: Timestamp) -> Result<bool, DbError> {
+    let count: i64 = on!(conn, MAY_ACT, |c, sql| sqlx::query_scalar(sql).bind(id).bind(at).fetch_one(c).await)?;
+    Ok(count == 1)
+}
+
+/// Whether somebody is an administrator who is let in.
+pub(super) async fn is_admin(conn: Conn<'_>, id: UserId) -> Result<bool, DbError> {
+    let count: i64 = on!(conn, IS_ADMIN, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_one(c).await)?;
+    Ok(count == 1)
 }

@@ -9,6 +9,9 @@ pub enum DbError {
     /// A unique constraint holds already; which one is known from the statement.
     #[error("unique constraint violated: {0}")]
     Unique(#[source] sqlx::Error),
+    /// Whoever makes the change was taken back, switched off or disabled since they were let in: nothing is changed.
+    #[error("whoever acts may not act any more")]
+    ActorGone,
     /// A defect of ours, or damaged data.
     #[error("unexpected storage error: {0}")]
     Internal(#[source] sqlx::Error),

@@ -101,7 +101,7 @@ both_engines! {
         seen("VALID").await;
         change::disable(&there, target).await.unwrap();
         seen("DISABLED").await;
-        change::enable(&there, target).await.unwrap();
+        change::enable(&there, target, None).await.unwrap();
         seen("VALID").await;
         let patch = |scopes: &str| Patch { scopes: Some(serde_json::from_str(scopes).unwrap()), ..Patch::default() };
         change::patch(&there, target, patch("[]"), None).await.unwrap();

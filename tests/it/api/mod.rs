@@ -42,6 +42,7 @@ mod scopes_described;
 mod scopes_grants;
 mod scopes_import;
 mod sessions;
+mod stale_callers;
 mod support;
 mod tenants;
 mod tenants_grants;

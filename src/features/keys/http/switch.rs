@@ -40,7 +40,7 @@ pub(super) async fn disable(
     params(("id" = KeyId, Path, description = "Which key")),
     responses(
         (status = 200, description = "The key as it is now", body = KeyView),
-        (status = 403, description = "The caller may not change keys here, or `own_key`: a key doesn't change itself"),
+        (status = 403, description = "The caller may not change keys here, or `scope_not_held`: it may do more than they, or `own_key`: a key doesn't change itself"),
         (status = 404, description = "`key_not_found`: there is no such key for this caller"),
         (status = 409, description = "`key_revoked`: the key is revoked"),
     ),
@@ -48,8 +48,8 @@ pub(super) async fn disable(
 )]
 pub(super) async fn enable(
     State(ctx): State<Ctx>,
-    OnKey { by, project, key, .. }: OnKey<KeysUpdate>,
+    OnKey { caller, by, project, key, .. }: OnKey<KeysUpdate>,
     _: OptionalJson<Nothing>,
 ) -> Result<Json<KeyView>, Problem> {
-    Ok(Json(change::enable(&ctx, Target { by: &by, project, key }).await?))
+    Ok(Json(change::enable(&ctx, Target { by: &by, project, key }, Some(&caller)).await?))
 }

@@ -159,7 +159,8 @@ async fn take_over(
     if importing.dry_run {
         let mut reader = ctx.db.reader().await?;
         there(projects::store::find(reader.conn(), importing.project).await?)?;
-        let giver = Giver::look(reader.conn(), importing.caller, importing.project, KeysImport::SCOPE).await?;
+        let giver =
+            Giver::look(reader.conn(), importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await?;
         let mut desk = desk(terms(ctx, reader.conn(), importing, giver).await?);
         for chunk in chunks {
             desk.judge(reader.conn(), chunk).await?;
@@ -168,7 +169,7 @@ async fn take_over(
     }
     let mut tx = ctx.db.begin().await?;
     let project = there(projects::store::lock(&mut tx, importing.project).await?)?;
-    let giver = Giver::of(&mut tx, importing.caller, importing.project, KeysImport::SCOPE).await?;
+    let giver = Giver::of(&mut tx, importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await?;
     let mut desk = desk(terms(ctx, tx.conn(), importing, giver).await?);
     let mut digests = Vec::new();
     for chunk in chunks {

@@ -45,6 +45,7 @@ sql! {
              WHERE s.expires_at < $1 AND s.generation < k.generation LIMIT $2)
          RETURNING key_id",
     );
+    END = Sql::same("SELECT expires_at FROM key_secrets WHERE id = $1");
     HASHES = Sql::same("SELECT hash FROM key_secrets WHERE key_id = $1");
     DIGESTS = Sql::same("SELECT id, hash FROM key_secrets WHERE id > $1 ORDER BY id LIMIT $2");
     IMPORTED = Sql::same("SELECT id, hash FROM key_secrets WHERE is_imported AND id > $1 ORDER BY id LIMIT $2");
@@ -155,6 +156,11 @@ pub async fn list(conn: Conn<'_>, key: KeyId, limit: i64) -> Result<Vec<Kept>, D
 pub(in crate::features::keys) async fn is_present(conn: Conn<'_>, id: SecretId) -> Result<bool, DbError> {
     let count: i64 = on!(conn, IS_PRESENT, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_one(c).await)?;
     Ok(count == 1)
+}
+
+/// When a secret ends: `Some(None)` for the present one, `None` for one that isn't there any more.
+pub(in crate::features::keys) async fn end(conn: Conn<'_>, id: SecretId) -> Result<Option<Option<Timestamp>>, DbError> {
+    on!(conn, END, |c, sql| sqlx::query_scalar(sql).bind(id).fetch_optional(c).await)
 }
 
 /// How many of a key's secrets are good.

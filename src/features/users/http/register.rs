@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{Actor, By};
+use crate::features::auth::forbidden;
 use crate::features::idempotency::IdempotencyKey;
 use crate::features::sessions::throttle;
 use crate::features::users::User;
@@ -45,6 +46,7 @@ impl From<RegisterError> for Problem {
     fn from(error: RegisterError) -> Self {
         match error {
             RegisterError::Invalid(invalid) => invalid.into(),
+            RegisterError::Forbidden => forbidden(),
             RegisterError::Taken => Self::new(StatusCode::CONFLICT, "username_taken", "The username is taken."),
             RegisterError::Claimed(claimed) => claimed.into(),
             RegisterError::Blocked { seconds } => Self::rate_limited(&throttle::told(seconds)),
