@@ -24,7 +24,7 @@ use crate::infra::db::{DbError, Tx};
 use super::giver::{Giver, Refused};
 use super::rules::RevocationReason;
 use super::terms::Terms;
-use super::{Key, KeyView, Metadata, rules, store};
+use super::{Key, KeyView, Metadata, departure, rules, store};
 
 /// Which key, and who changes it.
 #[derive(Clone, Copy, Debug)]
@@ -254,20 +254,24 @@ pub async fn disable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeErr
     .await
 }
 
-/// Switches a key on again.
+/// Switches a key on again. One that is refused because its person is disabled stays off: they are enabled first, or
+/// another answers for it.
 ///
 /// # Errors
 /// See [`ChangeError`].
 pub async fn enable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeError> {
     target.refuse_own()?;
-    apply(ctx, target, "key.enable", "key.enabled", |key, _| {
-        if key.revoked_at.is_some() {
-            return Err(ChangeError::Revoked);
-        }
-        key.disabled_at = None;
-        Ok(())
-    })
-    .await
+    let mut tx = ctx.db.begin().await?;
+    let before = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
+    if before.revoked_at.is_some() {
+        return Err(ChangeError::Revoked);
+    }
+    if departure::is_departed(&mut tx, &before).await? {
+        return Err(ChangeError::DisabledMember);
+    }
+    let mut key = before.clone();
+    key.disabled_at = None;
+    finish(tx, ctx, target, ctx.now(), ("key.enable", "key.enabled"), before, key).await
 }
 
 /// Removes a key for good; its history stays.
