@@ -24,7 +24,7 @@ use crate::infra::db::{DbError, Tx};
 use super::giver::{Giver, Refused};
 use super::rules::RevocationReason;
 use super::terms::Terms;
-use super::{Key, KeyView, Metadata, rules, store};
+use super::{Key, KeyView, Metadata, departure, rules, store};
 
 /// Which key, and who changes it.
 #[derive(Clone, Copy, Debug)]
@@ -255,7 +255,8 @@ pub async fn disable(ctx: &Ctx, target: Target<'_>) -> Result<KeyView, ChangeErr
     .await
 }
 
-/// Switches a key on again: whoever holds all that it may do. No caller is the command line.
+/// Switches a key on again: whoever holds all that it may do. One that is refused because its person is disabled stays off:
+/// they are enabled first, or another answers for it. No caller is the command line.
 ///
 /// # Errors
 /// See [`ChangeError`].
@@ -271,6 +272,9 @@ pub async fn enable(ctx: &Ctx, target: Target<'_>, caller: Option<&Caller>) -> R
     }
     if !giver.holds(&before) {
         return Err(ChangeError::NotHeld);
+    }
+    if departure::is_departed(&mut tx, &before).await? {
+        return Err(ChangeError::DisabledMember);
     }
     let key = Key { disabled_at: None, ..before.clone() };
     finish(tx, ctx, target, now, ("key.enable", "key.enabled"), before, key).await

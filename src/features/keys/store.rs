@@ -79,11 +79,19 @@ sql! {
         " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
          WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL AND k.disabled_at IS NULL LIMIT $3",
     ));
-    UNREVOKED_OF = Sql::same(concat!(
+    DISABLED_OF = Sql::same(concat!(
         "SELECT ", key_columns!(),
         " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
-         WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL LIMIT $3",
+         WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL AND k.disabled_at IS NOT NULL LIMIT $3",
     ));
+    /// Where keys of disabled people are still enabled although the project doesn't keep them.
+    UNSETTLED = Sql::same(
+        "SELECT DISTINCT k.user_id, k.project_id
+         FROM users u JOIN api_keys k ON k.user_id = u.id JOIN projects p ON p.id = k.project_id
+         WHERE u.disabled_at IS NOT NULL AND k.revoked_at IS NULL AND k.disabled_at IS NULL
+           AND coalesce(p.policy ->> 'departed_keys', 'disable') <> 'keep' AND (k.user_id, k.project_id) > ($1, $2)
+         ORDER BY k.user_id, k.project_id LIMIT $3",
+    );
     /// A part of a project's keys, whichever.
     PURGE = Sql::same(
         "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE project_id = $1 LIMIT $2)",
@@ -250,16 +258,25 @@ pub(super) async fn enabled_of(
     Ok(rows.into_iter().map(Key::from).collect())
 }
 
-/// Keys that somebody answers for and that aren't revoked.
-pub(super) async fn unrevoked_of(
+/// Keys that somebody answers for, disabled and not revoked.
+pub(super) async fn disabled_of(
     conn: Conn<'_>,
     project: ProjectId,
     user: UserId,
     limit: i64,
 ) -> Result<Vec<Key>, DbError> {
     let rows: Vec<Row> =
-        on!(conn, UNREVOKED_OF, |c, sql| sqlx::query_as(sql).bind(project).bind(user).bind(limit).fetch_all(c).await)?;
+        on!(conn, DISABLED_OF, |c, sql| sqlx::query_as(sql).bind(project).bind(user).bind(limit).fetch_all(c).await)?;
     Ok(rows.into_iter().map(Key::from).collect())
+}
+
+/// Disabled people and projects in which keys of theirs are still to be settled, in an order, a page at a time.
+pub(super) async fn unsettled(
+    conn: Conn<'_>,
+    after: (UserId, ProjectId),
+    limit: i64,
+) -> Result<Vec<(UserId, ProjectId)>, DbError> {
+    on!(conn, UNSETTLED, |c, sql| sqlx::query_as(sql).bind(after.0).bind(after.1).bind(limit).fetch_all(c).await)
 }
 
 /// Removes some of a project's keys, and says how many.

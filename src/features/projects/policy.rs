@@ -10,7 +10,7 @@ use crate::base::duration::Seconds;
 pub enum DepartedKeys {
     /// They work on.
     Keep,
-    /// They are refused until somebody enables them.
+    /// They are refused until somebody enables them, which needs a person who isn't disabled.
     #[default]
     Disable,
     /// They are refused for good.

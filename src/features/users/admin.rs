@@ -5,6 +5,8 @@
 //! an administrator stays, whatever is done at once. Then come teams in the order of their ids, then the person.
 
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{ProjectId, UserId};
@@ -205,7 +207,8 @@ pub async fn set_admin(
 }
 
 /// Keeps somebody out until they are enabled: their sessions end at once. What becomes of the keys that they answer for is
-/// each project's choice.
+/// each project's choice: those that it doesn't keep are refused from the commit on, and then written a part at a time. The
+/// first of them are written when this returns; for the command line all of them.
 ///
 /// # Errors
 /// See [`AdminError`].
@@ -221,17 +224,52 @@ pub async fn disable(ctx: &Ctx, acting: Acting<'_>, user: UserId) -> Result<Acco
     let after = ListedUser { disabled_at: Some(now), ..before.clone() };
     sessions::store::end_all(&mut tx, user).await?;
     save(&mut tx, ctx, acting.by, &before, &after, "user.disable").await?;
-    let mut markings = vec![Marking::new(ctx, Change::Session(user))];
-    for project in keys::store::projects_of(tx.conn(), user).await? {
-        keys::departure::settle(&mut tx, ctx, acting.by, project, user, now).await?;
-        markings.push(Marking::new(ctx, Change::Project(project)));
-    }
+    let projects = keys::store::projects_of(tx.conn(), user).await?;
+    let markings = announce(&mut tx, ctx, user, &projects, now).await?;
     tx.commit().await?;
     drop(markings);
+    settle(ctx, acting, user, projects).await;
     Ok(after.into())
 }
 
+/// Tells that what holds for somebody's keys in these projects is different now.
+async fn announce<'a>(
+    tx: &mut Tx,
+    ctx: &'a Ctx,
+    user: UserId,
+    projects: &[ProjectId],
+    now: Timestamp,
+) -> Result<Vec<Marking<'a>>, DbError> {
+    let mut markings = vec![Marking::new(ctx, Change::Session(user))];
+    for project in projects {
+        changes::append(tx, ctx, Change::Project(*project), now).await?;
+        markings.push(Marking::new(ctx, Change::Project(*project)));
+    }
+    Ok(markings)
+}
+
+/// Settles the keys of somebody who is disabled in a task of its own, which nobody's going away ends. A request waits for
+/// the first of them; the command line, whose process ends with it, for all.
+async fn settle(ctx: &Ctx, acting: Acting<'_>, user: UserId, projects: Vec<ProjectId>) {
+    let (begun, waiting) = oneshot::channel();
+    let (ctx, by) = (ctx.clone(), acting.by.clone());
+    let task = async move {
+        if let Err(error) = keys::departure::settle_disabled(&ctx, &by, user, &projects, begun).await {
+            // They are refused already, and the reconciler goes on.
+            tracing::warn!(cause = %error, "the keys of a disabled person will be settled later");
+        }
+    };
+    let task = tokio::spawn(task.in_current_span());
+    // Both fail only where the task has panicked, which has been told already.
+    if acting.caller.is_some() {
+        drop(waiting.await);
+    } else {
+        drop(task.await);
+    }
+}
+
 /// Lets somebody in again. Their keys stay as they are: whoever answers for a project enables those that are still wanted.
+/// Those that weren't settled yet work again.
 ///
 /// # Errors
 /// See [`AdminError`].
@@ -244,7 +282,10 @@ pub async fn enable(ctx: &Ctx, acting: Acting<'_>, user: UserId) -> Result<Accou
     }
     let after = ListedUser { disabled_at: None, ..before.clone() };
     save(&mut tx, ctx, acting.by, &before, &after, "user.enable").await?;
+    let projects = keys::store::projects_of(tx.conn(), user).await?;
+    let markings = announce(&mut tx, ctx, user, &projects, ctx.now()).await?;
     tx.commit().await?;
+    drop(markings);
     Ok(after.into())
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::keys_import::{ask, counts, hash, import};
 use super::support::{
     ADMIN, admin, code, configure, faceless, join, key_in, own_status, path, system_key, team, text, texts,
     token_status,
@@ -519,5 +520,80 @@ both_engines! {
         // What only people have is still at their own address.
         app.get("/v1/users/me").token(&ada.token).send().await.expect(200);
         assert_eq!(app.delete("/v1/users/me").token(&root.token).send().await.status, 405);
+    }
+}
+
+/// How many of the many keys are neither disabled nor revoked.
+async fn enabled(app: &App) -> i64 {
+    app.count("SELECT count(*) FROM api_keys WHERE disabled_at IS NULL AND revoked_at IS NULL AND name = 'old'").await
+}
+
+/// What `verify` says of the many keys, each code once.
+async fn said_of_many(app: &App, who: &Session) -> Vec<String> {
+    let mut codes = std::collections::BTreeSet::new();
+    for hundred in 0..12 {
+        let questions: Vec<Value> = (0..100).map(|n| json!({"key": format!("old-{}", hundred * 100 + n)})).collect();
+        let call = app.post("/v1/keys/verify:batch").token(&who.token).json(&json!({"questions": questions}));
+        let answers = call.send().await.expect(200).json();
+        codes.extend(answers["answers"].as_array().unwrap().iter().map(|answer| text(answer, "code").to_owned()));
+    }
+    codes.into_iter().collect()
+}
+
+both_engines! {
+    /// More keys than are settled in one transaction: they are refused before they are written, and what is left of them is
+    /// written later.
+    async fn somebody_with_many_keys_is_disabled_too(engine: Engine) {
+        let app = App::start_with(engine, &ADMIN).await;
+        let (root, ada) = (admin(&app).await, app.person("ada").await);
+        let keys: Vec<Value> = (0..1200).map(|n| json!({"hash": hash(&format!("old-{n}")), "name": "old"})).collect();
+        assert_eq!(counts(&import(&app, &ada, &keys).await), [1200, 0, 0]);
+        assert_eq!(said_of_many(&app, &root).await, ["VALID"]);
+        switch(&app, &root.token, &ada.user, "disable").await.expect(200);
+        assert!(enabled(&app).await <= 700);
+        assert_eq!(said_of_many(&app, &root).await, ["DISABLED"]);
+        keyward::worker::prune(&app.ctx).await.unwrap();
+        assert_eq!(enabled(&app).await, 0);
+        assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE action = 'key.disable'").await, 1200);
+        assert_eq!(app.count("SELECT count(*) FROM events WHERE type = 'key.disabled'").await, 1200);
+
+        // As where the process ended after the person was written.
+        app.tamper("UPDATE api_keys SET disabled_at = NULL").await;
+        assert_eq!(said_of_many(&app, &root).await, ["DISABLED"]);
+        keyward::worker::prune(&app.ctx).await.unwrap();
+        assert_eq!(enabled(&app).await, 0);
+        // Who is enabled meanwhile has the rest of their keys.
+        app.tamper("UPDATE api_keys SET disabled_at = NULL").await;
+        assert_eq!(ask(&app, &root, "old-7").await, "DISABLED");
+        switch(&app, &root.token, &ada.user, "enable").await.expect(200);
+        keyward::worker::prune(&app.ctx).await.unwrap();
+        assert_eq!((enabled(&app).await, said_of_many(&app, &root).await), (1200, vec!["VALID".to_owned()]));
+        // For good, where the project wants it so: also those that were disabled before.
+        let ada = app.login("ada", PASSWORD).await;
+        configure(&app, &ada, &ada.project, json!({"departed_keys": "revoke"})).await;
+        app.tamper("UPDATE api_keys SET disabled_at = created_at WHERE id IN (SELECT id FROM api_keys ORDER BY id LIMIT 550)").await;
+        switch(&app, &root.token, &ada.user, "disable").await.expect(200);
+        keyward::worker::prune(&app.ctx).await.unwrap();
+        assert_eq!(app.count("SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL").await, 1200);
+        assert_eq!(said_of_many(&app, &root).await, ["REVOKED"]);
+    }
+
+    async fn a_key_comes_back_only_with_somebody_who_answers_for_it(engine: Engine) {
+        let app = App::start_with(engine, &ADMIN).await;
+        let (root, ada, bob) = (admin(&app).await, app.person("ada").await, app.person("bob").await);
+        let project = team(&app, &ada, "shop").await;
+        join(&app, &ada, &project, "bob", "member").await;
+        let (one, two) = (key_in(&app, &bob, &project, json!({})).await, key_in(&app, &bob, &project, json!({})).await);
+        switch(&app, &root.token, &bob.user, "disable").await.expect(200);
+        app.post(&path(&one, "/enable")).token(&ada.token).send().await.problem(409, "member_disabled");
+        app.post(&path(&one, "/transfer")).token(&ada.token).json(&json!({"username": "ada"})).send().await.expect(200);
+        app.post(&path(&one, "/enable")).token(&ada.token).send().await.expect(200);
+        keyward::worker::prune(&app.ctx).await.unwrap();
+        assert_eq!((code(&app, &root, &one, json!({})).await, code(&app, &root, &two, json!({})).await), ("VALID".to_owned(), "DISABLED".to_owned()));
+        // Where keys are kept nobody has to.
+        configure(&app, &ada, &project, json!({"departed_keys": "keep"})).await;
+        app.post(&path(&two, "/enable")).token(&ada.token).send().await.expect(200);
+        keyward::worker::prune(&app.ctx).await.unwrap();
+        assert_eq!(code(&app, &root, &two, json!({})).await, "VALID");
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn disable(
         (status = 200, description = "The key as it is now", body = KeyView),
         (status = 403, description = "The caller may not change keys here, or `scope_not_held`: it may do more than they, or `own_key`: a key doesn't change itself"),
         (status = 404, description = "`key_not_found`: there is no such key for this caller"),
-        (status = 409, description = "`key_revoked`: the key is revoked"),
+        (status = 409, description = "`key_revoked`: the key is revoked; or `member_disabled`: who answers for it is disabled, and the project doesn't keep such keys"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]

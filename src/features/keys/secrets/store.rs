@@ -6,6 +6,7 @@ use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
 use crate::features::keys::Metadata;
 use crate::features::keys::format::NewSecret;
+use crate::features::projects::policy::{DepartedKeys, Policy};
 use crate::features::scopes::Scopes;
 use crate::gate::{Facts, Saved, Settings};
 use crate::infra::db::{Conn, DbError, Sql, Tx};
@@ -16,13 +17,14 @@ sql! {
         "INSERT INTO key_secrets (id, key_id, generation, hash, prefix, first_four, last_four, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     );
+    /// With whether the person who answers for the key is disabled, and what the project wants then.
     BY_HASH = Sql::same(
         "SELECT k.id, s.id AS secret_id, k.project_id, p.kind AS project_kind, p.suspended_at, p.deleted_at,
              p.inactive_scopes, k.user_id, k.name, k.owner, k.scopes,
              k.metadata, k.revoked_at, k.disabled_at, k.expires_at, s.expires_at AS secret_expires_at, k.settings,
-             p.settings AS project_settings, w.windows
+             p.settings AS project_settings, p.policy, u.disabled_at AS person_disabled_at, w.windows
          FROM key_secrets s JOIN api_keys k ON k.id = s.key_id JOIN projects p ON p.id = k.project_id
-             LEFT JOIN key_windows w ON w.key_id = k.id
+             LEFT JOIN key_windows w ON w.key_id = k.id LEFT JOIN users u ON u.id = k.user_id
          WHERE s.hash = $1",
     );
     LIST = Sql::same(
@@ -74,11 +76,22 @@ struct Row {
     secret_expires_at: Option<Timestamp>,
     settings: Option<Json<Settings>>,
     project_settings: Option<Json<Settings>>,
+    policy: Option<Json<Policy>>,
+    person_disabled_at: Option<Timestamp>,
     windows: Option<Json<Vec<Saved>>>,
+}
+
+impl Row {
+    /// Whether it goes with its person, also before that is written to the key itself.
+    fn is_departed(&self) -> bool {
+        let choice = self.policy.as_ref().and_then(|policy| policy.departed_keys).unwrap_or_default();
+        self.person_disabled_at.is_some() && choice != DepartedKeys::Keep
+    }
 }
 
 impl From<Row> for Facts {
     fn from(row: Row) -> Self {
+        let is_departed = row.is_departed();
         Self {
             key: row.id,
             secret: row.secret_id,
@@ -90,7 +103,7 @@ impl From<Row> for Facts {
             scopes: row.scopes.0,
             metadata: serde_json::json!(row.metadata.0),
             revoked: row.revoked_at.is_some(),
-            disabled: row.disabled_at.is_some() || row.suspended_at.is_some(),
+            disabled: row.disabled_at.is_some() || row.suspended_at.is_some() || is_departed,
             gone: row.deleted_at.is_some(),
             inactive_scopes: row.inactive_scopes.map(|scopes| scopes.0).unwrap_or_default(),
             expires_at: row.expires_at,
