@@ -51,7 +51,7 @@ pub(super) async fn run(ctx: &Ctx, command: Scopes, format: Format) -> Result<()
         }
         Scopes::Import { file, whose, dry_run, partial } => {
             let project = project(ctx, &whose).await?;
-            let options = Options { dry_run, partial, existing: Existing::Update };
+            let options = Options { dry_run, partial, existing: Existing::Update, may_switch: true };
             bring(ctx, project, &file, options, format).await?;
         }
         Scopes::FromOpenapi(wish) => derive(ctx, wish, format).await?,

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod create;
+pub mod demotion;
 pub mod departure;
 pub mod format;
 pub mod giver;

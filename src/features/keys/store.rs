@@ -79,6 +79,12 @@ sql! {
         " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
          WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL AND k.disabled_at IS NULL LIMIT $3",
     ));
+    ENABLED_AFTER = Sql::same(concat!(
+        "SELECT ", key_columns!(),
+        " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
+         WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL AND k.disabled_at IS NULL AND k.id > $3
+         ORDER BY k.id LIMIT $4",
+    ));
     DISABLED_OF = Sql::same(concat!(
         "SELECT ", key_columns!(),
         " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
@@ -255,6 +261,24 @@ pub(super) async fn enabled_of(
 ) -> Result<Vec<Key>, DbError> {
     let rows: Vec<Row> =
         on!(conn, ENABLED_OF, |c, sql| sqlx::query_as(sql).bind(project).bind(user).bind(limit).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(Key::from).collect())
+}
+
+/// Keys that somebody answers for, neither disabled nor revoked, in the order of their ids: those after this one.
+pub(super) async fn enabled_after(
+    conn: Conn<'_>,
+    project: ProjectId,
+    user: UserId,
+    after: KeyId,
+    limit: i64,
+) -> Result<Vec<Key>, DbError> {
+    let rows: Vec<Row> = on!(conn, ENABLED_AFTER, |c, sql| sqlx::query_as(sql)
+        .bind(project)
+        .bind(user)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(c)
+        .await)?;
     Ok(rows.into_iter().map(Key::from).collect())
 }
 

@@ -19,6 +19,7 @@ use super::auth::{Caller, Grants, Permission, Role};
 use super::changes::{self, Change, Marking};
 use super::events::{self, Event};
 use super::idempotency::{self, Claimed, Created};
+use super::keys::giver::Giver;
 use super::users::rules::Username;
 use super::{keys, projects, users};
 
@@ -60,6 +61,9 @@ pub enum MemberError {
     /// A role that the caller doesn't hold.
     #[error("a role that the caller doesn't hold")]
     NotHeld,
+    /// The key that acts ends or is restricted; a role isn't.
+    #[error("a restricted key gives no roles")]
+    Restricted,
     /// The project would have no owner.
     #[error("the last owner")]
     LastOwner,
@@ -120,6 +124,7 @@ pub async fn add(
     }
     let grants = target.caller.grants_on(tx.conn(), target.project).await?;
     may::<MembersCreate>(&grants, &[role])?;
+    unrestricted::<MembersCreate>(&mut tx, target, ctx.now()).await?;
     let user = users::store::credentials(tx.conn(), username).await?.ok_or(MemberError::NoUser)?;
     store::add(&mut tx, target.project, user.id, role, now)
         .await
@@ -138,7 +143,8 @@ pub async fn add(
     Ok(created)
 }
 
-/// Gives a member another role. Nobody gives a role that they don't hold, nor takes one away that they don't hold.
+/// Gives a member another role. Nobody gives a role that they don't hold, nor takes one away that they don't hold. Where it
+/// grants less than before, keys that the member answers for are switched off if they may do more.
 ///
 /// # Errors
 /// See [`MemberError`].
@@ -149,6 +155,7 @@ pub async fn set_role(ctx: &Ctx, target: Target<'_>, user: UserId, role: Role) -
     let before = store::find(tx.conn(), target.project, user).await?.ok_or(MemberError::NoMember)?;
     let grants = target.caller.grants_on(tx.conn(), target.project).await?;
     may::<MembersUpdate>(&grants, &[role, before.role])?;
+    unrestricted::<MembersUpdate>(&mut tx, target, ctx.now()).await?;
     if before.role == role {
         return Ok(before);
     }
@@ -159,8 +166,12 @@ pub async fn set_role(ctx: &Ctx, target: Target<'_>, user: UserId, role: Role) -
     store::set_role(&mut tx, target.project, user, role).await?;
     let member = Member { role, ..before.clone() };
     let difference = json!({ "before": { "role": before.role }, "after": { "role": role } });
-    note(&mut tx, ctx, (target.by, target.project), "member.update", &member, now, difference).await?;
+    let place = (target.by, target.project);
+    note(&mut tx, ctx, place, "member.update", &member, now, difference).await?;
+    let settled = keys::demotion::settle(&mut tx, ctx, place, user, (before.role, role), now).await?;
+    let marking = (settled > 0).then(|| Marking::new(ctx, Change::Project(target.project)));
     commit(tx, ctx, user).await?;
+    drop(marking);
     Ok(member)
 }
 
@@ -226,6 +237,21 @@ fn may<P: Permission>(grants: &Grants, roles: &[Role]) -> Result<(), MemberError
     } else {
         Err(MemberError::NotHeld)
     }
+}
+
+/// Refuses a key that ends, or that is restricted itself: whoever gets a role from it would be neither.
+async fn unrestricted<P: Permission>(tx: &mut Tx, target: Target<'_>, now: Timestamp) -> Result<(), MemberError> {
+    let giver = Giver::look(tx.conn(), Some(target.caller), target.project, P::SCOPE, now).await?;
+    let giver = giver.ok_or(MemberError::Forbidden)?;
+    let is_restricted = giver.own().is_some_and(|own| {
+        let set = &own.settings;
+        own.expires_at.is_some()
+            || set.ip_allow.is_some()
+            || set.schedule.is_some()
+            || set.method_allow.is_some()
+            || set.path_allow.is_some()
+    });
+    if is_restricted { Err(MemberError::Restricted) } else { Ok(()) }
 }
 
 /// Whether another owner, who can log in, stays when one goes.

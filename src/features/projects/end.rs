@@ -90,14 +90,14 @@ pub async fn restore(ctx: &Ctx, by: &By, project: ProjectId, operator: bool) -> 
     .await
 }
 
-/// Whether whoever made a project has a place for it: otherwise deleting, making and restoring would be a way around the
-/// limit.
+/// Whether whoever made a project has a place for it among those that aren't deleted. It has counted all the time, so this
+/// refuses only where the limit was higher once.
 async fn admit_restored(tx: &mut Tx, ctx: &Ctx, project: &Project) -> Result<(), ProjectError> {
     let most = ctx.config.projects.per_user;
     let Some(maker) = project.created_by.as_deref().and_then(|id| id.parse::<UserId>().ok()) else { return Ok(()) };
     users::store::lock(tx, maker).await?;
     let is_limited = users::store::find(tx.conn(), maker).await?.is_some_and(|maker| !maker.is_admin);
-    if most > 0 && is_limited && store::count_made(tx.conn(), maker).await? >= i64::from(most) {
+    if most > 0 && is_limited && store::count_live(tx.conn(), maker).await? >= i64::from(most) {
         return Err(ProjectError::TooMany(most));
     }
     Ok(())

@@ -68,7 +68,8 @@ sql! {
     RELATED = Sql::same(
         "SELECT id, key_prefix FROM projects WHERE id <> $1 AND (key_prefix = $2 OR key_prefix LIKE $3 ESCAPE '\\')",
     );
-    COUNT_MADE = Sql::same("SELECT count(*) FROM projects WHERE created_by = $1 AND kind = 'team' AND deleted_at IS NULL");
+    COUNT_MADE = Sql::same("SELECT count(*) FROM projects WHERE created_by = $1 AND kind = 'team'");
+    COUNT_LIVE = Sql::same("SELECT count(*) FROM projects WHERE created_by = $1 AND kind = 'team' AND deleted_at IS NULL");
     INACTIVE_SCOPES = Sql::same("UPDATE projects SET inactive_scopes = $2 WHERE id = $1");
     DUE = Sql::same("SELECT id FROM projects WHERE deleted_at < $1 ORDER BY deleted_at, id LIMIT 10");
     DELETE = Sql::same("DELETE FROM projects WHERE id = $1 AND deleted_at < $2");
@@ -229,7 +230,12 @@ pub(super) async fn related(
     on!(conn, RELATED, |c, sql| sqlx::query_as(sql).bind(project).bind(root).bind(&longer).fetch_all(c).await)
 }
 
-/// How many teams somebody has made.
+/// How many teams somebody has made that aren't deleted.
+pub(super) async fn count_live(conn: Conn<'_>, user: UserId) -> Result<i64, DbError> {
+    on!(conn, COUNT_LIVE, |c, sql| sqlx::query_scalar(sql).bind(user.to_string()).fetch_one(c).await)
+}
+
+/// How many teams somebody has made; deleted ones count until they are purged, as long as they take up room.
 pub(super) async fn count_made(conn: Conn<'_>, user: UserId) -> Result<i64, DbError> {
     on!(conn, COUNT_MADE, |c, sql| sqlx::query_scalar(sql).bind(user.to_string()).fetch_one(c).await)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use crate::base::invalid::{Check, Invalid};
 
 use super::NotAScope;
-use super::import::Candidate;
+use super::import::{Candidate, Wanted};
 use super::rules::{MAX_CATALOGUE, NewScope};
 
 /// The one version of the form.
@@ -255,6 +255,7 @@ impl Fields {
             None | Some(Found::Null) => None,
             found => text(&mut check, "category", found),
         };
+        let keeps_state = self.is_active.is_none();
         let is_active = match self.is_active {
             Some(Found::Bool(is_active)) => is_active,
             None => true,
@@ -268,7 +269,7 @@ impl Fields {
         let (Some(name), Some(description)) = (name, description) else {
             return Err(Invalid(Vec::new()));
         };
-        Ok(NewScope { name, description, category, is_active })
+        Ok(Wanted { scope: NewScope { name, description, category, is_active }, keeps_state })
     }
 }
 
@@ -304,7 +305,10 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|candidate| match candidate {
-                Ok(new) => format!("{} {:?} {:?} {}", new.name, new.description, new.category, new.is_active),
+                Ok(Wanted { scope: new, keeps_state }) => {
+                    let state = if keeps_state { "as it is".to_owned() } else { new.is_active.to_string() };
+                    format!("{} {:?} {:?} {state}", new.name, new.description, new.category)
+                }
                 Err(invalid) => {
                     invalid.0.iter().map(|e| format!("{}={}", e.field, e.code)).collect::<Vec<_>>().join(" ")
                 }
@@ -314,7 +318,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "a:b \"d\" None true",
+                "a:b \"d\" None as it is",
                 "a:* \"\" None false",
                 "nmae=unknown_field name=invalid_value description=invalid_value",
                 "name=required description=required",

@@ -38,19 +38,20 @@ pub async fn bring(
 ) -> Result<(Imported, Derived), DescribedError> {
     // A large one takes a while, in which others mustn't wait.
     let derived = tokio::task::spawn_blocking(move || openapi::derive(&document, &options)).await??;
-    let options = import::Options { dry_run, partial: false, existing: Existing::Keep };
+    let options = import::Options { dry_run, partial: false, existing: Existing::Keep, may_switch: false };
     let imported = import::import(ctx, by, project, candidates(&derived), options).await?;
     Ok((imported, derived))
 }
 
 fn candidates(derived: &Derived) -> Vec<Candidate> {
     let candidate = |scope: &openapi::DerivedScope| {
-        Ok::<_, Invalid>(NewScope {
+        let new = NewScope {
             name: scope.name.clone(),
             description: scope.description.clone(),
             category: scope.category.clone(),
             is_active: true,
-        })
+        };
+        Ok::<_, Invalid>(new.into())
     };
     derived.scopes.iter().map(candidate).collect()
 }

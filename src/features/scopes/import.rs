@@ -26,7 +26,22 @@ pub const MAX_ERRORS: usize = 1000;
 const MAX_NOTED: usize = 100;
 
 /// A scope that shall be in the catalogue, or why it can't be read.
-pub type Candidate = Result<NewScope, Invalid>;
+pub type Candidate = Result<Wanted, Invalid>;
+
+/// What an entry asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What the scope shall be.
+    pub scope: NewScope,
+    /// Whether the entry leaves `is_active` out: a scope that is there stays on or off as it is.
+    pub keeps_state: bool,
+}
+
+impl From<NewScope> for Wanted {
+    fn from(scope: NewScope) -> Self {
+        Self { scope, keeps_state: false }
+    }
+}
 
 /// What becomes of scopes that the catalogue holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +61,8 @@ pub struct Options {
     pub partial: bool,
     /// What becomes of scopes that are there.
     pub existing: Existing,
+    /// Whether whoever imports may switch scopes on and off: otherwise an entry that does is refused.
+    pub may_switch: bool,
 }
 
 /// Why an entry can't be imported.
@@ -88,6 +105,18 @@ pub struct Imported {
 }
 
 impl Imported {
+    /// Notes entries that would switch scopes, in the order of all entries.
+    fn refuse(&mut self, switching: &[usize]) {
+        self.errors.extend(switching.iter().take(MAX_ERRORS).map(|index| EntryError {
+            index: *index,
+            field: format!("scopes[{index}].is_active"),
+            code: "forbidden".into(),
+            message: "to switch a scope on or off needs keyward:scopes:update".into(),
+        }));
+        self.errors.sort_by_key(|error| error.index);
+        self.errors.truncate(MAX_ERRORS);
+    }
+
     /// Why nothing was changed, for people.
     #[must_use]
     pub fn refusal(&self) -> String {
@@ -125,9 +154,14 @@ pub async fn import(
         let mut reader = ctx.db.reader().await?;
         let found = projects::store::find(reader.conn(), project).await?;
         found.filter(|project| project.deleted_at.is_none()).ok_or(ScopesError::NoProject)?;
-        plan(reader.conn(), project, wanted, options.existing).await?.0
+        let (done, _) = plan(reader.conn(), project, wanted, options).await?;
+        imported.refuse(&done.refused);
+        if !done.refused.is_empty() && !options.partial {
+            return Err(ScopesError::Refused(Box::new(imported)));
+        }
+        done
     } else {
-        change(ctx, by, project, wanted, options.existing).await?
+        change(ctx, by, project, wanted, options, &mut imported).await?
     };
     imported.created = done.created;
     imported.updated = done.updated;
@@ -137,7 +171,7 @@ pub async fn import(
 }
 
 /// Keeps what follows the rules, each name once; notes why the rest doesn't.
-fn judge(candidates: Vec<Candidate>, errors: &mut Vec<EntryError>) -> Vec<NewScope> {
+fn judge(candidates: Vec<Candidate>, errors: &mut Vec<EntryError>) -> Vec<(usize, Wanted)> {
     let mut refuse = |index: usize, invalid: Invalid| {
         for FieldError { field, code, message } in invalid.0 {
             if errors.len() < MAX_ERRORS {
@@ -149,14 +183,14 @@ fn judge(candidates: Vec<Candidate>, errors: &mut Vec<EntryError>) -> Vec<NewSco
     let mut places: HashMap<Scope, usize> = HashMap::with_capacity(candidates.len());
     let mut wanted = Vec::with_capacity(candidates.len());
     for (index, candidate) in candidates.into_iter().enumerate() {
-        match candidate.and_then(|new| rules::admissible(&new).map(|()| new)) {
+        match candidate.and_then(|new| rules::admissible(&new.scope).map(|()| new)) {
             Err(invalid) => refuse(index, invalid),
             Ok(new) => {
-                if let Some(first) = places.get(&new.name) {
+                if let Some(first) = places.get(&new.scope.name) {
                     refuse(index, Invalid::field("name", "duplicate", format!("is the name of scopes[{first}], too")));
                 } else {
-                    places.insert(new.name.clone(), index);
-                    wanted.push(new);
+                    places.insert(new.scope.name.clone(), index);
+                    wanted.push((index, new));
                 }
             }
         }
@@ -174,33 +208,44 @@ struct Plan {
     skipped: usize,
     /// What is switched off or on.
     switches: Vec<Switch>,
+    /// Entries that would switch something, which isn't for the caller to do.
+    refused: Vec<usize>,
 }
 
 /// Compares with the catalogue. Also gives the names that will be inactive, if that is different.
 async fn plan(
     mut conn: Conn<'_>,
     project: ProjectId,
-    wanted: Vec<NewScope>,
-    existing: Existing,
+    wanted: Vec<(usize, Wanted)>,
+    options: Options,
 ) -> Result<(Plan, Option<Vec<String>>), ScopesError> {
     let mut plan = Plan::default();
     let mut wanted = wanted.into_iter().peekable();
     while wanted.peek().is_some() {
-        let piece: Vec<NewScope> = wanted.by_ref().take(PIECE).collect();
-        let names: Vec<&str> = piece.iter().map(|new| new.name.as_str()).collect();
+        let piece: Vec<(usize, Wanted)> = wanted.by_ref().take(PIECE).collect();
+        let names: Vec<&str> = piece.iter().map(|(_, new)| new.scope.name.as_str()).collect();
         let known = store::among(conn.lend(), project, &names).await?;
         let known: HashMap<String, CatalogueScope> =
             known.into_iter().map(|scope| (scope.name.to_string(), scope)).collect();
-        for new in piece {
-            match known.get(new.name.as_str()) {
-                Some(there) if existing == Existing::Keep || is_same(there, &new) => {
-                    plan.skipped += 1;
-                    continue;
-                }
-                Some(_) => plan.updated += 1,
-                None => plan.created += 1,
+        for (index, Wanted { scope: mut new, keeps_state }) in piece {
+            let there = known.get(new.name.as_str());
+            let was_active = there.is_none_or(|there| there.is_active);
+            if keeps_state {
+                new.is_active = was_active;
             }
-            let was_active = known.get(new.name.as_str()).is_none_or(|there| there.is_active);
+            if there.is_some_and(|there| options.existing == Existing::Keep || is_same(there, &new)) {
+                plan.skipped += 1;
+                continue;
+            }
+            if was_active != new.is_active && !options.may_switch {
+                plan.refused.push(index);
+                continue;
+            }
+            if there.is_some() {
+                plan.updated += 1;
+            } else {
+                plan.created += 1;
+            }
             if was_active != new.is_active {
                 plan.switches.push(Switch { name: new.name.clone(), was_active, is_active: new.is_active });
             }
@@ -222,12 +267,17 @@ async fn change(
     ctx: &Ctx,
     by: &By,
     project: ProjectId,
-    wanted: Vec<NewScope>,
-    existing: Existing,
+    wanted: Vec<(usize, Wanted)>,
+    options: Options,
+    imported: &mut Imported,
 ) -> Result<Plan, ScopesError> {
     let mut tx = ctx.db.begin().await?;
     hold(&mut tx, project).await?;
-    let (plan, inactive) = plan(tx.conn(), project, wanted, existing).await?;
+    let (plan, inactive) = plan(tx.conn(), project, wanted, options).await?;
+    imported.refuse(&plan.refused);
+    if !plan.refused.is_empty() && !options.partial {
+        return Err(ScopesError::Refused(Box::new(std::mem::take(imported))));
+    }
     if plan.put.is_empty() {
         return Ok(plan);
     }

@@ -156,6 +156,23 @@ both_engines! {
         assert_eq!(ask(&app, &ada, "disabled").await, "VALID");
     }
 
+    async fn revoked_keys_and_former_secrets_are_bounded_too(engine: Engine) {
+        let app = App::start_with(engine, &[("KEYWARD_KEYS_PER_PROJECT", "3")]).await;
+        let ada = app.person("ada").await;
+        let keys: Vec<Value> = (0..5).map(|n| json!({"hash": hash(&format!("k{n}")), "revoked": n != 1})).collect();
+        let refused = send(&app, &ada.token, &ada.project, "", lines(&keys)).await.problem(400, "invalid_request");
+        assert_eq!((&refused["errors"][0]["index"], &refused["errors"][0]["code"]), (&json!(3), &json!("too_many_keys")));
+        let part = send(&app, &ada.token, &ada.project, "?partial=true", lines(&keys)).await.expect(200).json();
+        assert_eq!(counts(&part), [3, 0, 2]);
+        let older = |count: usize| {
+            let secrets: Vec<Value> = (0..count).map(|n| json!({"hash": hash(&format!("o{n}")), "expires_at": "2032-01-01T00:00:00Z"})).collect();
+            lines(&[json!({"hash": hash("new"), "older": secrets})])
+        };
+        let refused = send(&app, &ada.token, &ada.project, "", older(5)).await.problem(400, "invalid_request");
+        assert_eq!((&refused["errors"][0]["field"], &refused["errors"][0]["code"]), (&json!("older"), &json!("too_many")));
+        assert_eq!(counts(&send(&app, &ada.token, &ada.project, "", older(4)).await.expect(200).json()), [1, 0, 0]);
+    }
+
     async fn superseded_secrets_come_along(engine: Engine) {
         let app = App::start(engine).await;
         let ada = app.person("ada").await;

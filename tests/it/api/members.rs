@@ -209,6 +209,61 @@ both_engines! {
 }
 
 both_engines! {
+    async fn a_restricted_key_gives_no_roles(engine: Engine) {
+        let app = App::start_with(engine, &[MANY_KEYS]).await;
+        let (ada, bob) = (app.person("ada").await, app.person("bob").await);
+        let project = team(&app, &ada, "shop").await;
+        for restriction in [
+            json!({"expires_at": "2031-05-07T12:00:00Z"}),
+            json!({"ip_allow": ["0.0.0.0/0", "::/0"]}),
+            json!({"schedule": [{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "00:00", "to": "24:00", "timezone": "UTC"}]}),
+            json!({"method_allow": ["POST", "PATCH", "DELETE"]}),
+            json!({"path_allow": ["/**"]}),
+        ] {
+            let mut body = restriction.clone();
+            body["scopes"] = json!(["keyward:*"]);
+            let secret = text(&key_in(&app, &ada, &project, body).await, "key").to_owned();
+            add(&app, &secret, &project, "bob", "viewer").await.problem(403, "restriction_not_held");
+            add(&app, &ada.token, &project, "bob", "viewer").await.expect(201);
+            give(&app, &secret, &project, &bob.user, "member").await.problem(403, "restriction_not_held");
+            // Taking one away is no gift.
+            remove(&app, &secret, &project, &bob.user).await.expect(204);
+        }
+        let free = secret_of(&app, &ada, &project, json!(["keyward:*"])).await;
+        add(&app, &free, &project, "bob", "viewer").await.expect(201);
+        give(&app, &free, &project, &bob.user, "member").await.expect(200);
+    }
+
+    async fn keys_of_who_may_less_are_settled(engine: Engine) {
+        let app = App::start_with(engine, &[MANY_KEYS]).await;
+        let (ada, bob) = (app.person("ada").await, app.person("bob").await);
+        for (choice, verified) in [(Value::Null, "DISABLED"), (json!("keep"), "VALID"), (json!("revoke"), "DISABLED")] {
+            let project = team(&app, &ada, "shop").await;
+            join(&app, &ada, &project, "bob", "admin").await;
+            configure(&app, &ada, &project, json!({"departed_keys": choice})).await;
+            let make = async |who: &Session, scopes: Value| key_in(&app, who, &project, json!({"scopes": scopes})).await;
+            let (wide, exact) = (make(&bob, json!(["orders:read", "keyward:keys:*"])).await, make(&bob, json!(["keyward:members:update"])).await);
+            let (fits, foreign) = (make(&bob, json!(["keyward:keys:read"])).await, make(&bob, json!(["orders:*"])).await);
+            let hers = make(&ada, json!(["keyward:*"])).await;
+            let are = async |lost: &str, what: &str| {
+                for (key, expected) in [(&wide, lost), (&exact, lost), (&fits, "VALID"), (&foreign, "VALID"), (&hers, "VALID")] {
+                    assert_eq!(code(&app, &ada, key, json!({})).await, expected, "{choice} {what}");
+                }
+            };
+            // More than before takes nothing.
+            give(&app, &ada.token, &project, &bob.user, "owner").await.expect(200);
+            are("VALID", "promoted").await;
+            give(&app, &ada.token, &project, &bob.user, "member").await.expect(200);
+            are(verified, "demoted").await;
+            // Coming back brings nothing back.
+            give(&app, &ada.token, &project, &bob.user, "admin").await.expect(200);
+            are(verified, "promoted again").await;
+            for sql in [format!("SELECT resource_id FROM audit_entries WHERE action = 'key.disable' AND project_id = '{project}'"), format!("SELECT resource_id FROM events WHERE type = 'key.disabled' AND project_id = '{project}'")] {
+                assert_eq!(texts(&app, sql).await.len(), if verified == "VALID" { 0 } else { 2 });
+            }
+        }
+    }
+
     async fn keys_act_for_members_with_what_they_hold(engine: Engine) {
         let app = App::start_with(engine, &[MANY_KEYS]).await;
         let (ada, bob) = (app.person("ada").await, app.person("bob").await);

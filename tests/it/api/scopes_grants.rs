@@ -97,6 +97,46 @@ both_engines! {
         assert!(ask(&app, &ada, &key, "orders:read").await);
     }
 
+    async fn an_import_switches_only_for_who_may_switch(engine: Engine) {
+        let app = App::start_with(engine, &[MANY_KEYS]).await;
+        let ada = app.person("ada").await;
+        add(&app, &ada, &["off:read", "on:read"]).await;
+        switch(&app, &ada, "off:read", false).await;
+        let key = app.key(&ada, json!({"scopes": ["off:read", "on:read", "new:read", "keyward:scopes:import"]})).await;
+        let may = app.key(&ada, json!({"scopes": ["keyward:scopes:import", "keyward:scopes:update"]})).await;
+        let bring = async |key: &Value, query: &str, scopes: Value| {
+            let bulk = json!({"version": "1.0.0", "scopes": scopes});
+            app.post(&path(&ada, &format!(":import{query}"))).api_key(text(key, "key")).json(&bulk).send().await
+        };
+        let all = json!([
+            {"name": "first:read", "description": ""},
+            {"name": "off:read", "description": "", "is_active": true},
+            {"name": "on:read", "description": "", "is_active": false},
+            {"name": "new:read", "description": "", "is_active": false},
+        ]);
+        let places = |answer: &Value| -> Vec<String> {
+            answer["errors"].as_array().unwrap().iter().map(|error| format!("{} {} {}", error["index"], text(error, "field"), text(error, "code"))).collect()
+        };
+        let expected = ["1 scopes[1].is_active forbidden", "2 scopes[2].is_active forbidden", "3 scopes[3].is_active forbidden"];
+        for query in ["", "?dry_run=true"] {
+            let refused = bring(&key, query, all.clone()).await.problem(400, "invalid_request");
+            assert_eq!((places(&refused), &refused["created"]), (expected.map(str::to_owned).to_vec(), &json!(0)));
+        }
+        for query in ["?partial=true&dry_run=true", "?partial=true"] {
+            let part = bring(&key, query, all.clone()).await.expect(200).json();
+            assert_eq!((places(&part), &part["scope_names"]), (expected.map(str::to_owned).to_vec(), &json!(["first:read"])));
+        }
+        assert!(!ask(&app, &ada, &key, "off:read").await && ask(&app, &ada, &key, "on:read").await && ask(&app, &ada, &key, "new:read").await);
+        // What isn't said stays, and what is the same already switches nothing.
+        let same = json!([{"name": "off:read", "description": "x"}, {"name": "on:read", "description": "x"}]);
+        assert_eq!(bring(&key, "", same).await.expect(200).json()["updated"], 2);
+        let same = json!([{"name": "off:read", "description": "y", "is_active": false}, {"name": "on:read", "description": "y", "is_active": true}]);
+        assert_eq!(bring(&key, "", same).await.expect(200).json()["updated"], 2);
+        assert!(!ask(&app, &ada, &key, "off:read").await && ask(&app, &ada, &key, "on:read").await);
+        bring(&may, "", all).await.expect(200);
+        assert!(ask(&app, &ada, &key, "off:read").await && !ask(&app, &ada, &key, "on:read").await && !ask(&app, &ada, &key, "new:read").await);
+    }
+
     async fn only_what_concerns_verification_is_told_to_it(engine: Engine) {
         let app = App::start(engine).await;
         let ada = app.person("ada").await;

@@ -71,7 +71,7 @@ both_engines! {
         assert_eq!((counts(&again), &again["scope_names"]), ((0, 0, 3), &json!([])));
         assert_eq!((written(&app).await, app.get(&path(&ada, "")).token(&ada.token).send().await.json()), ((1, 1), page.clone()));
 
-        // What isn't said is the default; what isn't named stays.
+        // What isn't said is the default, but for the state, which stays; what isn't named stays.
         let changed = import(&app, &ada, "", json!([
             {"name": "orders:write", "description": "Change \"orders\"\nand ü"},
             {"name": "orders:*", "description": ""},
@@ -79,13 +79,13 @@ both_engines! {
         ])).await.expect(200).json();
         assert_eq!((counts(&changed), &changed["scope_names"]), ((1, 1, 1), &json!(["orders:write", "new:one"])));
         let write = app.get(&path(&ada, "/orders:write")).token(&ada.token).send().await.expect(200).json();
-        assert_eq!((&write["category"], &write["is_active"], &write["id"]), (&Value::Null, &json!(true), &page["data"][2]["id"]));
+        assert_eq!((&write["category"], &write["is_active"], &write["id"]), (&Value::Null, &json!(false), &page["data"][2]["id"]));
         assert_eq!(write["created_at"], page["data"][2]["created_at"]);
         assert!(write["updated_at"] != page["data"][2]["updated_at"]);
         let entry = texts(&app, "SELECT CAST(changes AS text) FROM audit_entries WHERE action = 'scopes.import' ORDER BY id DESC".to_owned()).await;
         let entry: Value = serde_json::from_str(&entry[0]).unwrap();
         assert_eq!((counts(&entry), &entry["names"]), ((1, 1, 1), &json!(["orders:write", "new:one"])));
-        assert_eq!((&entry["activated"], &entry["deactivated"]["count"]), (&json!({"count": 1, "names": ["orders:write"]}), &json!(0)));
+        assert_eq!((&entry["activated"], &entry["deactivated"]["count"]), (&json!({"count": 0, "names": []}), &json!(0)));
     }
 
     async fn one_bad_entry_refuses_all_unless_a_part_is_wanted(engine: Engine) {
@@ -224,8 +224,8 @@ both_engines! {
         let app = App::start(engine).await;
         let ada = app.person("ada").await;
         import(&app, &ada, "", json!([{"name": "a:b", "description": "ours", "is_active": false}])).await.expect(200);
-        let new = |name: &str| Ok(NewScope { name: name.parse().unwrap(), description: "theirs".to_owned(), category: None, is_active: true });
-        let options = Options { dry_run: false, partial: false, existing: Existing::Keep };
+        let new = |name: &str| Ok(NewScope { name: name.parse().unwrap(), description: "theirs".to_owned(), category: None, is_active: true }.into());
+        let options = Options { dry_run: false, partial: false, existing: Existing::Keep, may_switch: false };
         let by = By::system("test", &app.ctx);
         let done = bringing::import(&app.ctx, &by, ada.project.parse().unwrap(), vec![new("a:b"), new("a:c")], options).await.unwrap();
         assert_eq!((done.created, done.updated, done.skipped), (1, 0, 1));

@@ -105,9 +105,8 @@ impl<'a> Desk<'a> {
                 Ok(Some(key)) => {
                     self.seen.extend(key.secrets.iter().map(|secret| secret.hash));
                     self.report.created += 1;
-                    if key.key.revoked_at.is_none() {
-                        self.room = self.room.map(|room| room.saturating_sub(1));
-                    }
+                    // Revoked ones, too: they take up as much storage.
+                    self.room = self.room.map(|room| room.saturating_sub(1));
                     new.push(key);
                 }
                 Ok(None) => self.report.skipped += 1,
@@ -163,7 +162,7 @@ impl<'a> Desk<'a> {
             key.expires_at = inherit::end(own.expires_at, key.expires_at, None).map_err(looser)?;
             inherit::settings(&own.settings, &mut key.settings).map_err(looser)?;
         }
-        if self.room == Some(0) && key.revoked_at.is_none() {
+        if self.room == Some(0) {
             return Err(refused(
                 "hash".to_owned(),
                 "too_many_keys",

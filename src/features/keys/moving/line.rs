@@ -20,7 +20,7 @@ use crate::web::extract::json;
 /// The longest line in bytes: room for the largest metadata and the most scopes.
 pub const MAX_LINE: usize = 256 * 1024;
 /// The most superseded secrets of one key.
-pub const MAX_OLDER: usize = 16;
+pub const MAX_OLDER: usize = 4;
 /// How far the clock may be ahead that another machine's keys were made by.
 const SKEW: Duration = Duration::from_mins(5);
 /// What a key is called that comes without a name.
@@ -155,7 +155,7 @@ pub struct MovedKey {
     pub path_allow: Option<Paths>,
     /// Superseded secrets that still work, oldest first.
     #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Option<Vec<OlderSecret>>, max_items = 16)]
+    #[schema(value_type = Option<Vec<OlderSecret>>, max_items = 4)]
     pub older: Vec<OlderSecret>,
 }
 
@@ -238,7 +238,7 @@ fn check(mut key: MovedKey, now: Timestamp) -> Result<Line, Invalid> {
         })
         .collect();
     if key.older.len() > MAX_OLDER {
-        check.refuse("older", "too_many", "must be at most 16 superseded secrets");
+        check.refuse("older", "too_many", "must be at most 4 superseded secrets");
     }
     let known: Vec<Digest> = hash.iter().chain(older.iter().flatten()).copied().collect();
     if (1..known.len()).any(|i| known[..i].contains(&known[i])) {

@@ -48,7 +48,7 @@ pub(super) struct PatchMember {
     request_body(content = NewMember, description = "Who, and how"),
     responses(
         (status = 201, description = "Added", body = Member, headers(("Location" = String, description = "Where the member is found"))),
-        (status = 403, description = "The caller may not add members here, or `role_not_held`"),
+        (status = 403, description = "The caller may not add members here, or `role_not_held`, or `restriction_not_held`: a key that ends or is restricted gives no roles"),
         (status = 404, description = "`user_not_found`: nobody has the username, or there is no such project for this caller"),
         (status = 409, description = "`already_member`: they are a member already; or the project is a personal one"),
         (status = 422, description = "`idempotency_mismatch`: The Idempotency-Key was used for another request"),
@@ -74,13 +74,16 @@ pub(super) async fn add(
 }
 
 /// Change a member's role
+///
+/// Where the new role grants less, keys that the member answers for are disabled if they hold permissions that it doesn't
+/// grant, unless `departed_keys` in the project's config is `keep`.
 #[utoipa::path(
     patch, path = "/v1/projects/{project}/members/{user}", operation_id = "updateMember", tag = "projects",
     params(("project" = ProjectId, Path, description = "Which project"), ("user" = UserId, Path, description = "Who")),
     request_body(content = PatchMember, description = "What shall be different"),
     responses(
         (status = 200, description = "The member as they are now", body = Member),
-        (status = 403, description = "The caller may not change members here, or `role_not_held`"),
+        (status = 403, description = "The caller may not change members here, or `role_not_held`, or `restriction_not_held`: a key that ends or is restricted gives no roles"),
         (status = 404, description = "`member_not_found`: there is no such member, or no such project for this caller"),
         (status = 409, description = "`last_owner`: the project would have no owner"),
     ),

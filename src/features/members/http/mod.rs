@@ -40,6 +40,11 @@ impl From<MemberError> for Problem {
                 "role_not_held",
                 "Nobody gives or takes a role that grants more than they hold themselves.",
             ),
+            MemberError::Restricted => Self::new(
+                StatusCode::FORBIDDEN,
+                "restriction_not_held",
+                "A key that ends, or that is restricted itself, gives no roles.",
+            ),
             MemberError::LastOwner => {
                 conflict("last_owner", "A project keeps an owner: make another member owner before.")
             }

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::base::id::ProjectId;
 use crate::ctx::Ctx;
-use crate::features::auth::InProject;
-use crate::features::auth::permission::{ScopesExport, ScopesImport};
+use crate::features::auth::permission::{ScopesExport, ScopesImport, ScopesUpdate};
+use crate::features::auth::{Access, InProject, Permission as _};
 use crate::features::scopes::bulk::Bulk;
 use crate::features::scopes::export;
 use crate::features::scopes::import::{self, Existing, Imported, Options};
@@ -37,7 +37,8 @@ pub(super) struct ImportQuery {
 /// Import a catalogue of scopes
 ///
 /// New scopes are created; those that are there become as the entry says: without `category` they have none, without
-/// `is_active` they are active. What isn't in the import stays as it is. All of it is done, or nothing: an entry that breaks
+/// `is_active` they stay on or off as they are. An entry that switches a scope on or off, or adds one that is off, needs
+/// `keyward:scopes:update`, too (`forbidden`, an error of that entry). What isn't in the import stays as it is. All of it is done, or nothing: an entry that breaks
 /// a rule refuses the whole, unless `partial` leaves it out. The problem then carries the members of the answer, too, with
 /// each error's place.
 #[utoipa::path(
@@ -55,11 +56,12 @@ pub(super) struct ImportQuery {
 )]
 pub(super) async fn import(
     State(ctx): State<Ctx>,
-    InProject { by, project, .. }: InProject<ScopesImport>,
+    InProject { caller, by, project, .. }: InProject<ScopesImport>,
     Query(query): Query<ImportQuery>,
     BulkJson(body): BulkJson<Bulk>,
 ) -> Result<axum::Json<Imported>, Problem> {
-    let options = Options { dry_run: query.dry_run, partial: query.partial, existing: Existing::Update };
+    let may_switch = caller.access(&ctx, ScopesUpdate::SCOPE, project).await? == Access::Granted;
+    let options = Options { dry_run: query.dry_run, partial: query.partial, existing: Existing::Update, may_switch };
     Ok(axum::Json(import::import(&ctx, &by, project, body.read()?, options).await?))
 }
 
