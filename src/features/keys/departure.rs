@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::base::clock::Timestamp;
-use crate::base::id::{ProjectId, UserId};
+use crate::base::id::{KeyId, ProjectId, UserId};
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By};
 use crate::features::changes::{self, Change, Marking};
@@ -157,11 +157,15 @@ async fn settle_part(
 ) -> Result<Part, DbError> {
     let keys = match choice {
         DepartedKeys::Keep => return Ok(Part::NOTHING),
-        DepartedKeys::Disable => store::enabled_of(tx.conn(), project, user, PAGE).await?,
+        DepartedKeys::Disable => store::enabled_after(tx.conn(), project, user, KeyId::from_bits(0), PAGE).await?,
         DepartedKeys::Revoke => {
             // Those that are disabled already come first: as long as enabled ones are left, the rest is found again.
             let disabled = store::disabled_of(tx.conn(), project, user, PAGE).await?;
-            if disabled.is_empty() { store::enabled_of(tx.conn(), project, user, PAGE).await? } else { disabled }
+            if disabled.is_empty() {
+                store::enabled_after(tx.conn(), project, user, KeyId::from_bits(0), PAGE).await?
+            } else {
+                disabled
+            }
         }
     };
     let mut part = Part { settled: 0, is_last: keys.is_empty() };

@@ -74,11 +74,6 @@ sql! {
     );
     /// Deleted projects, too: they can be restored.
     PROJECTS_OF = Sql::same("SELECT DISTINCT project_id FROM api_keys WHERE user_id = $1 ORDER BY project_id");
-    ENABLED_OF = Sql::same(concat!(
-        "SELECT ", key_columns!(),
-        " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
-         WHERE k.project_id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL AND k.disabled_at IS NULL LIMIT $3",
-    ));
     ENABLED_AFTER = Sql::same(concat!(
         "SELECT ", key_columns!(),
         " FROM api_keys k JOIN key_secrets s ON s.key_id = k.id AND s.generation = k.generation
@@ -250,18 +245,6 @@ pub async fn find(conn: Conn<'_>, id: KeyId, project: ProjectId) -> Result<Optio
 /// The storage.
 pub async fn projects_of(conn: Conn<'_>, user: UserId) -> Result<Vec<ProjectId>, DbError> {
     on!(conn, PROJECTS_OF, |c, sql| sqlx::query_scalar(sql).bind(user).fetch_all(c).await)
-}
-
-/// Keys that somebody answers for, neither revoked nor disabled.
-pub(super) async fn enabled_of(
-    conn: Conn<'_>,
-    project: ProjectId,
-    user: UserId,
-    limit: i64,
-) -> Result<Vec<Key>, DbError> {
-    let rows: Vec<Row> =
-        on!(conn, ENABLED_OF, |c, sql| sqlx::query_as(sql).bind(project).bind(user).bind(limit).fetch_all(c).await)?;
-    Ok(rows.into_iter().map(Key::from).collect())
 }
 
 /// Keys that somebody answers for, neither disabled nor revoked, in the order of their ids: those after this one.
