@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::rng::Rng;
-use crate::gate::{self, Bounds, Gate, Limit, Moment, ServerDefaults};
+use crate::gate::{self, Bounds, Gate, Limit, Moment, Sample, ServerDefaults};
 use crate::infra::address_limit::AddressLimit;
 use crate::infra::config::Config;
 use crate::infra::db::Db;
@@ -112,7 +112,10 @@ fn new_gate(config: &Config) -> Gate {
         window_seconds: keys.default_window_seconds,
     });
     let bounds = Bounds { entries: keys.cache_entries, bytes: keys.cache_bytes };
-    Gate::new(bounds, ServerDefaults { limit, concurrency: keys.default_concurrency })
+    Gate::new(
+        bounds,
+        ServerDefaults { limit, concurrency: keys.default_concurrency, sample: Sample::of(config.requests.sample) },
+    )
 }
 
 fn random(rng: &dyn Rng) -> u128 {

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::ctx::Ctx;
 use crate::features::changes::{self, follow};
-use crate::features::{idempotency, keys, leases, projects, sessions, usage};
+use crate::features::{idempotency, keys, leases, projects, requests, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -50,6 +50,13 @@ impl Workers {
             move || {
                 let ctx = ctx.clone();
                 async move { usage::flush(&ctx).await }
+            }
+        };
+        let log = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { requests::log::flush(&ctx).await }
             }
         };
         let followed = {
@@ -98,6 +105,7 @@ impl Workers {
         };
         let tasks = vec![
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
+            reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
             reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
@@ -117,6 +125,10 @@ impl Workers {
         let lost = self.ctx.gate.take_unwritten().len();
         if lost > 0 {
             tracing::error!(keys = lost, "the storage can't be reached: what these keys used lately is forgotten");
+        }
+        let lost = requests::log::give_up(&self.ctx);
+        if lost > 0 {
+            tracing::error!(requests = lost, "the storage can't be reached: the request log lacks these");
         }
     }
 }
@@ -149,6 +161,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     // A window longer than the limit's, so that what still counts is never removed.
     keys::quota::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
     tx.commit().await?;
+    requests::log::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
     projects::end::purge(ctx).await

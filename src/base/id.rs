@@ -169,6 +169,8 @@ ids! {
     ScopeId = "scp_";
     /// Work done elsewhere that holds one of a key's places.
     LeaseId = "lse_";
+    /// A row of the request log.
+    RequestId = "req_";
 }
 
 #[cfg(test)]

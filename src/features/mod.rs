@@ -13,6 +13,7 @@ pub mod limits;
 pub mod members;
 pub mod projects;
 pub mod random;
+pub mod requests;
 pub mod scopes;
 pub mod sessions;
 pub mod usage;

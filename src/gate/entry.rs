@@ -12,6 +12,7 @@ use crate::base::scope::{Scope, Scopes, covers};
 
 use super::mark::Project;
 use super::restrict::{Methods, Networks, Paths, Schedule};
+use super::sample::Sample;
 use super::settings::{Effective, KEPT_SECONDS, Settings};
 use super::state::KeyState;
 use super::windows::{Limit, Saved};
@@ -46,6 +47,8 @@ pub struct Facts {
     pub gone: bool,
     /// Names of its project's scopes that grant nothing.
     pub inactive_scopes: Vec<String>,
+    /// Which part of admitted requests its project's log keeps; `None` leaves it to the server.
+    pub request_log_sample: Option<f64>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
     /// The end of a superseded secret's overlap.
@@ -158,6 +161,12 @@ impl Entry {
     #[must_use]
     pub fn is_system(&self) -> bool {
         self.owner.is_system
+    }
+
+    /// Which part of its admitted requests the log keeps.
+    #[must_use]
+    pub fn sample(&self) -> Sample {
+        self.owner.sample
     }
 
     /// The person who answers for it.

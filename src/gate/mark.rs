@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::id::ProjectId;
 
+use super::sample::Sample;
+
 /// The number of the latest change of all.
 #[derive(Debug, Default)]
 pub struct Epoch(AtomicU64);
@@ -36,6 +38,8 @@ pub struct Project {
     pub is_system: bool,
     /// Names of scopes that grant nothing.
     pub inactive: HashSet<String>,
+    /// Which part of admitted requests its log keeps.
+    pub sample: Sample,
     /// When something last changed for all of its keys.
     pub(super) mark: Arc<Mark>,
 }
@@ -43,7 +47,7 @@ pub struct Project {
 impl Project {
     /// One of which only the id is known yet.
     pub(super) fn unknown(id: ProjectId) -> Self {
-        Self { id, is_system: false, inactive: HashSet::new(), mark: Arc::default() }
+        Self { id, is_system: false, inactive: HashSet::new(), sample: Sample::NONE, mark: Arc::default() }
     }
 }
 

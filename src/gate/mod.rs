@@ -9,9 +9,11 @@ mod decide;
 mod entry;
 mod known;
 mod mark;
+pub mod noted;
 pub mod people;
 pub mod restrict;
 mod rulebook;
+mod sample;
 mod seeded;
 mod settings;
 mod state;
@@ -33,6 +35,7 @@ pub use decide::{
 };
 pub use entry::{Entry, Facts, Rules};
 pub use mark::{Epoch, Mark, Project};
+pub use sample::Sample;
 pub use settings::{
     Effective, KEPT_SECONDS, Limits, MAX_CONCURRENCY, QUOTA_SECONDS, ServerDefaults, Settings, Source, replace, whole,
 };
@@ -90,6 +93,8 @@ pub struct Gate {
     /// Steady microseconds of the last word from the storage.
     heard: AtomicU64,
     defaults: ServerDefaults,
+    /// Requests that the log keeps, until they are written.
+    pub noted: noted::Log,
     lookups: Lookups,
 }
 
@@ -151,6 +156,7 @@ impl Gate {
             unwritten: Mutex::default(),
             heard: AtomicU64::new(0),
             defaults,
+            noted: noted::Log::default(),
             lookups: Lookups::default(),
         }
     }
@@ -266,7 +272,7 @@ impl Gate {
     fn compile(&self, facts: Facts, epoch: u64, steady: u64) -> Arc<Entry> {
         let effective = Effective::of(&facts.settings, &facts.project_settings, &self.defaults);
         let (rules, state) = self.counted(facts.key, effective, epoch, &facts.saved, steady);
-        let project = self.project(facts.project, facts.is_system, &facts.inactive_scopes);
+        let project = self.project(&facts);
         Arc::new(Entry::new(facts, rules, state, project, epoch))
     }
 
@@ -323,15 +329,19 @@ impl Gate {
     }
 
     /// What the entries of a project's keys share.
-    fn project(&self, id: ProjectId, is_system: bool, inactive: &[String]) -> Arc<Project> {
+    fn project(&self, facts: &Facts) -> Arc<Project> {
+        let Facts { project: id, is_system, inactive_scopes: inactive, .. } = facts;
+        let (id, is_system) = (*id, *is_system);
+        let sample = facts.request_log_sample.map_or(self.defaults.sample, Sample::of);
         let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         let known = projects.entry(id).or_insert_with(|| Arc::new(Project::unknown(id)));
         let is_same = known.is_system == is_system
+            && known.sample == sample
             && known.inactive.len() == inactive.len()
             && inactive.iter().all(|scope| known.inactive.contains(scope));
         if !is_same {
             let inactive = inactive.iter().cloned().collect();
-            *known = Arc::new(Project { id, is_system, inactive, mark: Arc::clone(&known.mark) });
+            *known = Arc::new(Project { id, is_system, inactive, sample, mark: Arc::clone(&known.mark) });
         }
         Arc::clone(known)
     }

@@ -9,6 +9,7 @@ use utoipa::openapi::{RefOr, schema::OneOfBuilder};
 use crate::base::duration::Seconds;
 
 use super::restrict::{Methods, Networks, Paths, Schedule};
+use super::sample::Sample;
 use super::windows::Limit;
 
 /// The most limits that one list names. A key and its project together may have twice as many.
@@ -220,6 +221,8 @@ pub struct ServerDefaults {
     pub limit: Option<Limit>,
     /// Simultaneous operations; 0 is off.
     pub concurrency: u32,
+    /// Which part of admitted requests the log keeps.
+    pub sample: Sample,
 }
 
 /// What holds for a key.
@@ -342,6 +345,7 @@ mod tests {
         let server = ServerDefaults {
             limit: Some(Limit { name: "default".into(), limit: 1000, window_seconds: 3600 }),
             concurrency: 7,
+            sample: Sample::NONE,
         };
         let none = Settings::default();
         let names = |effective: &Effective| {

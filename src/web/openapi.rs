@@ -43,7 +43,7 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
 const LIMITED: [&str; 6] = ["register", "login", "changePassword", "generateKey", "createKey", "verifyKey"];
 
 /// Operations that take much at once.
-const BULK: [&str; 2] = ["importScopes", "scopesFromOpenapi"];
+const BULK: [&str; 3] = ["importScopes", "scopesFromOpenapi", "recordRequests"];
 
 fn complete_operation(operation: &mut Operation) {
     let mut shared = vec![
@@ -193,6 +193,23 @@ pub fn duration() -> utoipa::openapi::schema::Schema {
         .item(none)
         .description(Some("Whole seconds, or a short form such as `5s`, `15m`, `12h` or `30d`; at most 99999 days."))
         .examples([serde_json::json!("30d")])
+        .build()
+        .into()
+}
+
+/// The schema of an address of either kind, or `null`.
+#[must_use]
+pub fn address() -> utoipa::openapi::schema::Schema {
+    use utoipa::openapi::schema::{AnyOfBuilder, SchemaFormat};
+    let text = |format: &str| {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.to_owned())))
+    };
+    AnyOfBuilder::new()
+        .item(text("ipv4"))
+        .item(text("ipv6"))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some("The client's address."))
+        .examples([serde_json::json!("192.0.2.7")])
         .build()
         .into()
 }

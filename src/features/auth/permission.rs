@@ -68,6 +68,10 @@ permissions! {
     KeysImport = "keyward:keys:import";
     /// Export keys with the hashes of their secrets.
     KeysExport = "keyward:keys:export";
+    /// See usage and the request log.
+    UsageRead = "keyward:usage:read";
+    /// Report requests that services have judged by themselves.
+    UsageRecord = "keyward:usage:record";
     /// See a project and its settings.
     ProjectsRead = "keyward:projects:read";
     /// Change a project and its settings.
@@ -160,6 +164,7 @@ impl Role {
                 ProjectsSuspend::SCOPE,
                 "keyward:members:*",
                 "keyward:scopes:*",
+                "keyward:usage:*",
             ],
             Self::Member => &[
                 KeysRead::SCOPE,
@@ -172,8 +177,12 @@ impl Role {
                 ProjectsRead::SCOPE,
                 MembersRead::SCOPE,
                 ScopesRead::SCOPE,
+                UsageRead::SCOPE,
+                UsageRecord::SCOPE,
             ],
-            Self::Viewer => &[KeysRead::SCOPE, ProjectsRead::SCOPE, MembersRead::SCOPE, ScopesRead::SCOPE],
+            Self::Viewer => {
+                &[KeysRead::SCOPE, ProjectsRead::SCOPE, MembersRead::SCOPE, ScopesRead::SCOPE, UsageRead::SCOPE]
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod keys;
 mod log;
 mod outbound;
 mod projects;
+mod requests;
 mod server;
 mod source;
 mod table;
@@ -19,6 +20,7 @@ pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
 pub use log::{LogConfig, LogFormat};
 pub use outbound::OutboundConfig;
 pub use projects::ProjectsConfig;
+pub use requests::RequestsConfig;
 pub use server::{ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
@@ -36,6 +38,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// Projects.
     pub projects: ProjectsConfig,
+    /// The request log.
+    pub requests: RequestsConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Requests that the service makes itself.
@@ -54,6 +58,7 @@ impl Config {
             auth: AuthConfig::parse(loaded)?,
             keys: KeysConfig::parse(loaded)?,
             projects: ProjectsConfig::parse(loaded)?,
+            requests: RequestsConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
         })

@@ -225,6 +225,7 @@ fn plain(value: &toml::Value) -> Option<String> {
     Some(match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
         toml::Value::Boolean(flag) => flag.to_string(),
         toml::Value::Array(entries) => entries.iter().map(toml::Value::as_str).collect::<Option<Vec<_>>>()?.join(","),
         _ => return None,

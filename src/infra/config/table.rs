@@ -229,6 +229,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("key_cache_entries", "KEYWARD_KEY_CACHE_ENTRIES", "2000000", "Keys held in memory for verification"),
     setting("key_cache_bytes", "KEYWARD_KEY_CACHE_BYTES", "1073741824", "Bytes that they may take together"),
+    setting(
+        "request_log_sample",
+        "KEYWARD_REQUEST_LOG_SAMPLE",
+        "0.01",
+        "Part of admitted requests kept in the request log where the project doesn't say, 0 to 1",
+    ),
+    setting(
+        "request_log_retention",
+        "KEYWARD_REQUEST_LOG_RETENTION",
+        "30d",
+        "How long the request log is kept, at least 1s",
+    ),
     flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",

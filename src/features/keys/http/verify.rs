@@ -9,7 +9,6 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
@@ -57,7 +56,7 @@ pub(super) struct VerifyRequest<'a> {
 pub(super) struct Client<'a> {
     /// The client's address.
     #[serde(default)]
-    #[schema(schema_with = address)]
+    #[schema(schema_with = crate::web::openapi::address)]
     ip: Option<IpAddr>,
     /// The request's method.
     #[serde(borrow, default)]
@@ -152,22 +151,6 @@ impl<'de> Deserialize<'de> for Cost {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         gate::whole(deserializer, 1, 1_000_000).map(Self)
     }
-}
-
-/// The schema of an address of either kind.
-fn address() -> Schema {
-    let text = |format: &str| {
-        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.to_owned())))
-    };
-    let none = ObjectBuilder::new().schema_type(Type::Null);
-    AnyOfBuilder::new()
-        .item(text("ipv4"))
-        .item(text("ipv6"))
-        .item(none)
-        .description(Some("The client's address."))
-        .examples([json!("192.0.2.7")])
-        .build()
-        .into()
 }
 
 /// Verify a key

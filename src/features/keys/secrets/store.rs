@@ -105,6 +105,7 @@ impl From<Row> for Facts {
             revoked: row.revoked_at.is_some(),
             disabled: row.disabled_at.is_some() || row.suspended_at.is_some() || is_departed,
             gone: row.deleted_at.is_some(),
+            request_log_sample: row.policy.as_ref().and_then(|policy| policy.request_log_sample),
             inactive_scopes: row.inactive_scopes.map(|scopes| scopes.0).unwrap_or_default(),
             expires_at: row.expires_at,
             secret_expires_at: row.secret_expires_at,

@@ -1,0 +1,26 @@
+-- The request log: refused and failed requests, and a sample of the others. Kept for a while only, so nothing refers to it
+-- and it refers to nothing: what a key did can be looked up when the key is gone.
+
+-- `source` says who saw the request: `verify` was asked about it, `own` is a call of Keyward's own routes, `recorded` was
+-- reported. A row with a `count` above 1 stands for so many requests of one second, of which only what they share is kept.
+CREATE TABLE key_requests (
+    id TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    at TIMESTAMPTZ NOT NULL,
+    project_id TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C" NOT NULL,
+    source TEXT NOT NULL CHECK (source IN ('verify', 'own', 'recorded')),
+    method TEXT,
+    endpoint TEXT,
+    status BIGINT,
+    outcome TEXT NOT NULL CHECK (outcome IN ('allowed', 'denied', 'failed')),
+    code TEXT,
+    duration_us BIGINT,
+    ip TEXT,
+    user_agent TEXT,
+    request_id TEXT,
+    count BIGINT NOT NULL
+);
+
+CREATE INDEX key_requests_by_key ON key_requests (key_id, at DESC, id DESC);
+CREATE INDEX key_requests_by_project ON key_requests (project_id, at DESC, id DESC);
+CREATE INDEX key_requests_by_age ON key_requests (at);
