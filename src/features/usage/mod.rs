@@ -5,13 +5,15 @@
 
 pub mod store;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
+use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
 use crate::features::limits;
-use crate::gate::{KeyState, Pending, Saved};
+use crate::gate::{Code, KeyState, Pending, Saved};
 use crate::infra::db::DbError;
 
 /// How long what was counted may stay unwritten, the time that writing takes left out.
@@ -19,6 +21,78 @@ pub const FLUSH: Duration = Duration::from_millis(500);
 
 /// Keys written in one transaction: a change that waits for it waits for a moment only.
 const BATCH: usize = 2_000;
+
+/// How a request came out for its key. A verification: allowed with `VALID`, otherwise denied. Anything with a status: see
+/// [`Outcome::of_status`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was let through, and succeeded as far as anybody knows.
+    Allowed,
+    /// The key, its rights or its limits stood against it.
+    Denied,
+    /// It was let through, and failed.
+    Failed,
+}
+
+impl Outcome {
+    /// What an HTTP status says (RFC 9110, section 15): 401, 403 and 429 deny, every other from 400 on is a failure.
+    #[must_use]
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            401 | 403 | 429 => Self::Denied,
+            400.. => Self::Failed,
+            _ => Self::Allowed,
+        }
+    }
+
+    /// What a verification says.
+    #[must_use]
+    pub fn of_code(code: Code) -> Self {
+        if code == Code::Valid { Self::Allowed } else { Self::Denied }
+    }
+}
+
+/// One request of a key: everything that usage and the request log may want to know of it. Texts are the client's own words.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Whose request.
+    pub key: KeyId,
+    /// The key's project.
+    pub project: ProjectId,
+    /// When it came.
+    pub at: Timestamp,
+    /// With which method; empty where nobody said.
+    pub method: &'a str,
+    /// The template of a route, or a path. A query is cut off here.
+    pub endpoint: &'a str,
+    /// What it was answered with, 100 to 599; `None` for a verification.
+    pub status: Option<u16>,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What the gate said, where it was asked.
+    pub code: Option<Code>,
+    /// How long it took.
+    pub duration: Option<Duration>,
+    /// From where.
+    pub ip: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: Option<&'a str>,
+    /// Names it in logs.
+    pub request_id: Option<&'a str>,
+}
+
+/// Counts a request: one that a service reports, or one of Keyward's own routes. Never waits for I/O and never fails; what is
+/// counted is bounded.
+pub fn seen(ctx: &Ctx, seen: &Seen<'_>) {
+    let _ = (ctx, seen.key);
+    counted(ctx, seen);
+}
+
+/// A request has been counted: by [`seen`], or by the gate, which counts verifications under the lock that it takes anyway.
+/// Every request of a key comes through here exactly once; whoever wants more than counts hooks in here.
+pub fn counted(ctx: &Ctx, seen: &Seen<'_>) {
+    let _ = (ctx, seen.key);
+}
 
 /// What one key has counted.
 struct Taken {
