@@ -8,7 +8,7 @@ use crate::base::id::{ProjectId, UserId};
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By};
 use crate::features::changes::{self, Change, Marking};
-use crate::features::{keys, users};
+use crate::features::{keys, requests, users};
 use crate::infra::db::{DbError, Tx};
 
 use super::{Kind, Project, ProjectError, ProjectView, note, origins, store};
@@ -191,7 +191,8 @@ async fn purge_one(ctx: &Ctx, id: ProjectId, limit: Timestamp) -> Result<(), DbE
     let marking = Marking::new(ctx, Change::Project(id));
     tx.commit().await?;
     drop(marking);
-    Ok(())
+    // Nobody can see it any more; what a crash leaves here goes with its age.
+    requests::log::purge(ctx, id).await
 }
 
 /// Holds the project, if it still has to go: somebody may have restored it.

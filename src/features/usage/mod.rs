@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
-use crate::features::limits;
-use crate::gate::{Code, KeyState, Pending, Saved};
+use crate::features::{limits, requests};
+use crate::gate::noted::Source;
+use crate::gate::{Code, KeyState, Pending, Sample, Saved};
 use crate::infra::db::DbError;
 
 /// How long what was counted may stay unwritten, the time that writing takes left out.
@@ -59,6 +60,10 @@ pub struct Seen<'a> {
     pub key: KeyId,
     /// The key's project.
     pub project: ProjectId,
+    /// Which part of the project's admitted requests the request log keeps.
+    pub sample: Sample,
+    /// Who saw it.
+    pub source: Source,
     /// When it came.
     pub at: Timestamp,
     /// With which method; empty where nobody said.
@@ -91,7 +96,7 @@ pub fn seen(ctx: &Ctx, seen: &Seen<'_>) {
 /// A request has been counted: by [`seen`], or by the gate, which counts verifications under the lock that it takes anyway.
 /// Every request of a key comes through here exactly once; whoever wants more than counts hooks in here.
 pub fn counted(ctx: &Ctx, seen: &Seen<'_>) {
-    let _ = (ctx, seen.key);
+    requests::log::note(ctx, seen);
 }
 
 /// What one key has counted.
