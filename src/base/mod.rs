@@ -6,6 +6,8 @@ pub mod clock;
 pub mod duration;
 pub mod id;
 pub mod invalid;
+pub mod key_shape;
+pub mod masking;
 pub mod object;
 pub mod page;
 pub mod rng;

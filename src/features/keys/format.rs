@@ -8,12 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
+use crate::base::key_shape::{BODY, checksum, is_prefix};
 use crate::base::rng::Rng;
 use crate::base::secret::Secret;
-use crate::infra::config::is_prefix;
-
-/// Characters after the prefix and its underscore.
-const BODY: usize = 48;
 
 /// The text doesn't have the form, or its checksum is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,13 +97,6 @@ impl NewSecret {
         let hash = Sha256::digest(&text).into();
         Self { secret: Secret::new(text), hash, prefix: prefix.to_owned(), first_four, last_four }
     }
-}
-
-fn checksum(head: &str, random: &[u8]) -> [u8; 4] {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(head.as_bytes());
-    crc.update(random);
-    crc.finalize().to_be_bytes()
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 
 use crate::base::id::ProjectId;
 use crate::base::invalid::Invalid;
+use crate::base::key_shape::{PREFIX_RULE, is_prefix};
 use crate::ctx::Ctx;
 use crate::features::auth::permission::{Permission as _, ProjectsUpdate};
 use crate::features::auth::{Caller, Reach};
 use crate::features::members;
-use crate::infra::config::{PREFIX_RULE, is_prefix};
 use crate::infra::db::{DbError, Tx};
 
 use super::{ProjectError, store};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::base::key_shape::{PREFIX_RULE, is_prefix};
+
 use super::server::positive;
 use super::source::{ConfigError, Loaded};
 
@@ -59,36 +61,5 @@ impl KeysConfig {
             cache_entries: loaded.number("key_cache_entries", 1..=1_000_000_000)?,
             cache_bytes: loaded.number("key_cache_bytes", 1..=1 << 40)?,
         })
-    }
-}
-
-/// The rule of [`is_prefix`], for people.
-pub const PREFIX_RULE: &str =
-    "expected parts of a lower-case letter and up to 15 more letters or digits, joined by _, 64 characters at most";
-
-/// Whether keys may begin with this: `[a-z][a-z0-9]{0,15}` parts joined by `_`, 64 characters at most.
-#[must_use]
-pub fn is_prefix(prefix: &str) -> bool {
-    prefix.len() <= 64
-        && prefix.split('_').all(|part| {
-            part.len() <= 16
-                && part.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
-                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefixes_are_lower_case_parts() {
-        for good in ["sk", "acme_live", "a", "a1_b2_c3", "abcdefghijklmnop"] {
-            assert!(is_prefix(good), "{good}");
-        }
-        let long = ["abcdefghijklmno"; 5].join("_");
-        for bad in ["", "_", "sk_", "_sk", "1a", "Sk", "s-k", "abcdefghijklmnopq", "sk__live", "ské", &long] {
-            assert!(!is_prefix(bad), "{bad}");
-        }
     }
 }

@@ -16,7 +16,7 @@ mod table;
 
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
-pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
+pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
 pub use outbound::OutboundConfig;
 pub use projects::ProjectsConfig;
