@@ -1,5 +1,7 @@
 //! What is kept of the texts that a request brings: others wrote them, and may have put anything there.
 
+use crate::base::masking::mask_secrets;
+
 /// The most characters of an endpoint that are kept.
 pub const ENDPOINT: usize = 512;
 /// The most characters of what a client calls itself.
@@ -18,13 +20,14 @@ pub fn endpoint(path: &str) -> Box<str> {
     kept(path.split(['?', '#']).next().unwrap_or_default(), ENDPOINT)
 }
 
-/// A text without control characters, cut to so many characters. Where it is cut it ends with a whole word: half of
-/// something secret would no longer be recognised.
+/// A text without control characters and with Keyward's own secrets masked, cut to so many characters. Where it is cut it
+/// ends with a whole word: half of something secret would no longer be recognised.
 #[must_use]
 pub fn kept(text: &str, most: usize) -> Box<str> {
     let plain: String = text.chars().filter(|c| !c.is_control()).take(LOOKED_AT).collect();
-    let Some((end, _)) = plain.char_indices().nth(most) else { return plain.into() };
-    let (head, _) = plain.split_at(end);
+    let masked = mask_secrets(&plain);
+    let Some((end, _)) = masked.char_indices().nth(most) else { return masked.into() };
+    let (head, _) = masked.split_at(end);
     let in_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     head.trim_end_matches(in_word).into()
 }
@@ -43,6 +46,17 @@ mod tests {
             ("/größe/\u{1f980}\u{7}\u{85}\n", "/größe/\u{1f980}"),
         ] {
             assert_eq!(&*endpoint(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn keys_are_masked_wherever_they_stand() {
+        let key = "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg";
+        for text in [format!("/{}{key}", "x/".repeat(240)), format!("/keys/{key}/x"), key.replace('_', "%5F")] {
+            for most in [ENDPOINT, 500, 498] {
+                let kept = kept(&text, most);
+                assert!(!kept.contains("BgcICQoL") && kept.chars().count() <= most, "{kept}");
+            }
         }
     }
 

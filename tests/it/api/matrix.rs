@@ -145,6 +145,9 @@ impl Stage {
             "changePassword" => json!({"current_password": "not this one", "new_password": PASSWORD}),
             "transferKey" => json!({"username": "admin"}),
             "createScope" => json!({"name": "orders:write", "description": "Write orders"}),
+            "recordRequests" => json!({"requests": [{
+                "key_id": self.key["id"], "method": "GET", "endpoint": "/orders", "status": 200, "duration_ms": 1
+            }]}),
             "importScopes" => {
                 json!({"version": "1.0.0", "scopes": [{"name": "orders:list", "description": "List orders"}]})
             }

@@ -32,6 +32,8 @@ mod project_config;
 mod projects;
 mod random;
 mod rate_headers;
+mod requests;
+mod requests_record;
 mod restart;
 mod restrictions;
 mod rotation;

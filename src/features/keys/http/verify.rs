@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
 
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tracing::Instrument as _;
 
 use crate::base::object::Object;
@@ -28,7 +28,7 @@ pub(super) struct RecordRequest {
 }
 
 /// What was accepted.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "describes what is written by hand")]
 pub(super) struct RecordAnswer {
     /// How many requests were counted: all that were sent.
