@@ -48,7 +48,7 @@ pub struct Policy {
     /// How often a delivery is tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_max_attempts: Option<u32>,
-    /// Which part of requests is kept: 0 to 1.
+    /// Which part of admitted requests the request log keeps: 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_log_sample: Option<f64>,
 }

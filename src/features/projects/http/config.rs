@@ -66,7 +66,7 @@ pub(super) struct ProjectConfig {
     webhook_timeout_seconds: Option<u32>,
     /// How often a delivery is tried.
     webhook_max_attempts: Option<u32>,
-    /// Which part of requests is kept: 0 to 1.
+    /// Which part of admitted requests the request log keeps: 0 to 1.
     request_log_sample: Option<f64>,
 }
 
@@ -158,7 +158,7 @@ pub(super) struct PatchConfig {
     #[serde(default, deserialize_with = "merge::whole::<_, 1, 20>")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 20)]
     webhook_max_attempts: Option<Option<u32>>,
-    /// Which part of requests is kept: 0 to 1.
+    /// Which part of admitted requests the request log keeps: 0 to 1. What was refused or failed is always kept.
     #[serde(default, deserialize_with = "merge::present")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1)]
     request_log_sample: Option<Option<f64>>,
