@@ -282,7 +282,7 @@ both_engines! {
         // More than one transaction removes.
         app.tamper("INSERT INTO key_requests (id, at, project_id, key_id, source, outcome, count)
             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
-            SELECT 'req_' || i, r.at, r.project_id, r.key_id, r.source, r.outcome, 1
+            SELECT 'req_01K5ZV8QXW3M7C2R9T4B' || substr(CAST(1000000 + i AS text), 2), r.at, r.project_id, r.key_id, r.source, r.outcome, 1
             FROM n, (SELECT * FROM key_requests ORDER BY id LIMIT 1) r").await;
         app.advance(Duration::from_hours(7 * 24));
         code(&app, &ada, &key, json!({})).await;
