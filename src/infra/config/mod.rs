@@ -12,6 +12,7 @@ mod projects;
 mod server;
 mod source;
 mod table;
+mod usage;
 
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
@@ -22,6 +23,7 @@ pub use projects::ProjectsConfig;
 pub use server::{ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
+pub use usage::UsageConfig;
 
 /// Every setting, parsed and checked.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// Projects.
     pub projects: ProjectsConfig,
+    /// What is counted of requests.
+    pub usage: UsageConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Requests that the service makes itself.
@@ -54,6 +58,7 @@ impl Config {
             auth: AuthConfig::parse(loaded)?,
             keys: KeysConfig::parse(loaded)?,
             projects: ProjectsConfig::parse(loaded)?,
+            usage: UsageConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
         })
