@@ -122,7 +122,8 @@ impl Workers {
             // A reconciler catches its own panics.
             drop(task.await);
         }
-        let lost = self.ctx.gate.take_unwritten().len();
+        let unwritten = &self.ctx.gate.unwritten;
+        let lost = unwritten.len() + unwritten.desk.lock().await.taken.len();
         if lost > 0 {
             tracing::error!(keys = lost, "the storage can't be reached: what these keys used lately is forgotten");
         }

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod duration;
+pub mod histogram;
 pub mod id;
 pub mod invalid;
 pub mod key_shape;

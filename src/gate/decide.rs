@@ -11,6 +11,8 @@ use crate::base::scope_query::ScopeQuery;
 use super::code::Code;
 use super::entry::{Entry, Rules};
 use super::settings::QUOTA_SECONDS;
+use super::state::Noted;
+use super::tally::Hit;
 use super::windows::{Standing, Standings};
 
 /// The moment of a question, on both clocks.
@@ -42,6 +44,8 @@ pub struct Question<'a> {
     pub cost: u32,
     /// Who asks.
     pub client: Client<'a>,
+    /// As what it is counted; `None` isn't.
+    pub hit: Option<Hit<'a>>,
 }
 
 /// What is answered.
@@ -112,11 +116,12 @@ pub fn limited(standings: &Standings) -> Code {
 /// nothing.
 #[must_use]
 pub fn decide(entry: &Entry, question: &Question<'_>, now: Moment, counts: bool) -> Decision {
+    let noted = counts.then_some(Noted { secret: entry.secret, hit: question.hit });
     if let Some(code) = refusal(entry, question, now.wall) {
-        let to_write = counts && entry.state.count(code, entry.secret, now.wall, false);
+        let to_write = noted.is_some_and(|noted| entry.state.note(code, noted, now.wall));
         return Decision { code, standings: None, rules: Arc::clone(&entry.rules), to_write };
     }
-    entry.state.admit(entry, question.cost, now, counts.then_some(entry.secret))
+    entry.state.admit(entry, question.cost, now, noted)
 }
 
 /// How one check came out.

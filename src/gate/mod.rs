@@ -18,6 +18,8 @@ mod seeded;
 mod settings;
 mod state;
 mod states;
+mod tally;
+pub mod unwritten;
 mod windows;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +41,10 @@ pub use sample::Sample;
 pub use settings::{
     Effective, KEPT_SECONDS, Limits, MAX_CONCURRENCY, QUOTA_SECONDS, ServerDefaults, Settings, Source, replace, whole,
 };
-pub use state::{KeyState, Lease, Pending};
+pub use state::{KeyState, Lease, Noted, Pending, Use};
+pub use tally::{
+    Counts, Endpoint, GRAINS, Grain, Hit, Ledger, MAX_ENDPOINT, MAX_ENDPOINTS, OTHER, Row, Tallies, Verdict,
+};
 pub use windows::{Limit, Saved, Standing, Standings};
 
 use known::Known;
@@ -89,7 +94,10 @@ pub struct Gate {
     epoch: Epoch,
     /// Tells when anything may have changed.
     all: Mark,
-    unwritten: Mutex<Vec<Arc<KeyState>>>,
+    /// What is counted and not written.
+    pub unwritten: unwritten::Unwritten,
+    /// What is shared by everybody who counts requests.
+    pub ledger: Ledger,
     /// Steady microseconds of the last word from the storage.
     heard: AtomicU64,
     defaults: ServerDefaults,
@@ -153,7 +161,8 @@ impl Gate {
             people: people::People::default(),
             epoch: Epoch::default(),
             all: Mark::default(),
-            unwritten: Mutex::default(),
+            unwritten: unwritten::Unwritten::default(),
+            ledger: Ledger::default(),
             heard: AtomicU64::new(0),
             defaults,
             noted: noted::Log::default(),
@@ -381,13 +390,7 @@ impl Gate {
 
     /// Remembers a state that has something unwritten for the first time.
     pub fn write_later(&self, state: &Arc<KeyState>) {
-        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(state));
-    }
-
-    /// Takes the states that have something unwritten.
-    #[must_use]
-    pub fn take_unwritten(&self) -> Vec<Arc<KeyState>> {
-        std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(PoisonError::into_inner))
+        self.unwritten.add(Arc::clone(state));
     }
 
     /// Forgets states without which nothing is lost. To be called at intervals longer than any look-up takes.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::id::{KeyId, ProjectId};
 
 use super::code::Code;
+use super::tally::Verdict;
 
 /// Parts of the log, each with a lock of its own.
 const SHARDS: usize = 16;
@@ -82,6 +83,16 @@ impl Outcome {
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Allowed, Self::Denied, Self::Failed].into_iter().find(|outcome| outcome.word() == word)
+    }
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allowed => Self::Allowed,
+            Verdict::Denied => Self::Denied,
+            Verdict::Failed => Self::Failed,
+        }
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::id::{KeyId, LeaseId, SecretId};
 
-use super::code::{Code, OUTCOMES};
+use super::code::Code;
 use super::decide::{Decision, Moment, limited};
 use super::entry::{Entry, Rules};
 use super::mark::Mark;
 use super::settings::KEPT_SECONDS;
+use super::tally::{Hit, Ledger, Tallies, Verdict};
 use super::windows::{Saved, Standings, Windows};
 
 /// See the module. Lives as long as an entry of its key, or while something is counted.
@@ -73,34 +74,63 @@ impl Leases {
 /// What isn't written yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// Verifications by outcome.
-    pub outcomes: [u32; OUTCOMES],
-    /// The latest use of each secret, in microseconds.
-    pub uses: Vec<(SecretId, i64)>,
+    /// Requests; none for most keys most of the time.
+    pub tallies: Option<Box<Tallies>>,
+    /// The uses of each secret.
+    pub uses: Vec<Use>,
     /// Whether a window that must survive was spent from.
     pub spent: bool,
 }
 
+/// When a secret, or its key, was used, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Which; `None` where only the key is known.
+    pub secret: Option<SecretId>,
+    /// For the first time since it was written.
+    pub first: i64,
+    /// And for the last.
+    pub last: i64,
+}
+
 impl Pending {
     fn used(&mut self, secret: SecretId, at: i64) {
-        if let Some((_, latest)) = self.uses.iter_mut().find(|(other, _)| *other == secret) {
-            *latest = at.max(*latest);
+        self.used_between(Use { secret: Some(secret), first: at, last: at });
+    }
+
+    fn used_between(&mut self, used: Use) {
+        if let Some(known) = self.uses.iter_mut().find(|known| known.secret == used.secret) {
+            known.first = used.first.min(known.first);
+            known.last = used.last.max(known.last);
         } else {
             // Nearly always the only one. More room, given back later, would leave holes between what stays.
             self.uses.reserve_exact(1);
-            self.uses.push((secret, at));
+            self.uses.push(used);
         }
     }
 
-    fn add(&mut self, other: &Self) {
-        for (count, more) in self.outcomes.iter_mut().zip(other.outcomes) {
-            *count = count.saturating_add(more);
+    fn hit(&mut self, hit: &Hit<'_>, at: i64, verdict: Verdict, code: Option<Code>) {
+        self.tallies.get_or_insert_with(|| Box::new(Tallies::of(hit.project))).hit(hit, at, verdict, code);
+    }
+
+    fn add(&mut self, other: Self, ledger: &Ledger) {
+        if let Some(tallies) = other.tallies {
+            ledger.put_back(self.tallies.get_or_insert_with(|| Box::new(Tallies::of(tallies.project))), &tallies);
         }
-        for (secret, at) in &other.uses {
-            self.used(*secret, *at);
+        for used in other.uses {
+            self.used_between(used);
         }
         self.spent |= other.spent;
     }
+}
+
+/// How a decision is noted.
+#[derive(Clone, Copy, Debug)]
+pub struct Noted<'a> {
+    /// Which of the key's secrets was shown.
+    pub secret: SecretId,
+    /// As what it is counted, if it is.
+    pub hit: Option<Hit<'a>>,
 }
 
 impl KeyState {
@@ -136,29 +166,31 @@ impl KeyState {
         counted.pending.is_some() && counted.queue()
     }
 
-    /// Decides about concurrency and all windows together. With the secret that was shown it spends, from all windows or
-    /// from none, and counts the outcome; without, nothing changes.
-    pub fn admit(&self, entry: &Entry, cost: u32, now: Moment, secret: Option<SecretId>) -> Decision {
+    /// Decides about concurrency and all windows together. If it is noted it spends, from all windows or from none, and
+    /// counts the outcome; otherwise nothing changes.
+    pub fn admit(&self, entry: &Entry, cost: u32, now: Moment, noted: Option<Noted<'_>>) -> Decision {
         let mut counted = self.lock();
         let rules = counted.follow(&entry.rules, entry.epoch(), now.steady);
         let (code, standings) = if rules.concurrency > 0 && counted.places(now.wall) >= rules.concurrency {
             (Code::ConcurrencyLimited, counted.windows.standings(&rules.limits, now.steady))
         } else {
-            let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, secret.is_some());
+            let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, noted.is_some());
             (if admitted { Code::Valid } else { limited(&standings) }, standings)
         };
         let to_write =
-            secret.is_some_and(|secret| counted.note(code, secret, now.wall, code == Code::Valid && rules.is_kept));
+            noted.is_some_and(|noted| counted.note(code, noted, now.wall, code == Code::Valid && rules.is_kept));
         Decision { code, standings: Some(standings), rules, to_write }
     }
 
-    /// Decides about all windows together, whatever is in use, and spends from all or from none.
+    /// Decides about all windows together, whatever is in use, and spends from all or from none. Who asks counts the request
+    /// when it ends.
     pub fn spend(&self, entry: &Entry, cost: u32, now: Moment) -> Decision {
         let mut counted = self.lock();
         let rules = counted.follow(&entry.rules, entry.epoch(), now.steady);
         let (admitted, standings) = counted.windows.admit(&rules.limits, cost, now.steady, true);
         let code = if admitted { Code::Valid } else { limited(&standings) };
-        let to_write = counted.note(code, entry.secret, now.wall, admitted && rules.is_kept);
+        let noted = Noted { secret: entry.secret, hit: None };
+        let to_write = counted.note(code, noted, now.wall, admitted && rules.is_kept);
         Decision { code, standings: Some(standings), rules, to_write }
     }
 
@@ -184,9 +216,20 @@ impl KeyState {
         counted.queue()
     }
 
-    /// Counts an outcome; `true` if it is the first that isn't written yet.
-    pub fn count(&self, code: Code, secret: SecretId, now: i64, spent: bool) -> bool {
-        self.lock().note(code, secret, now, spent)
+    /// Notes an outcome that needed no window; `true` if it is the first that isn't written yet.
+    pub fn note(&self, code: Code, noted: Noted<'_>, now: i64) -> bool {
+        self.lock().note(code, noted, now, false)
+    }
+
+    /// Counts a request; `true` if it is the first that isn't written yet.
+    pub fn count(&self, hit: &Hit<'_>, at: i64, verdict: Verdict, code: Option<Code>) -> bool {
+        let mut counted = self.lock();
+        let pending = counted.pending.get_or_insert_default();
+        pending.hit(hit, at, verdict, code);
+        if verdict != Verdict::Denied {
+            pending.used_between(Use { secret: None, first: at, last: at });
+        }
+        counted.queue()
     }
 
     /// Notes that the key called Keyward itself, once a second at most for each of its secrets; `true` if it is the first that isn't written yet.
@@ -271,10 +314,13 @@ impl KeyState {
     }
 
     /// Takes what isn't written, with the windows that must survive if they changed.
-    pub fn take(&self) -> Option<(Pending, Option<Vec<Saved>>)> {
+    pub fn take(&self, ledger: &Ledger) -> Option<(Pending, Option<Vec<Saved>>)> {
         let mut counted = self.lock();
         counted.queued = false;
         let pending = *counted.pending.take()?;
+        if let Some(tallies) = &pending.tallies {
+            ledger.taken(tallies);
+        }
         let saved = pending.spent.then(|| {
             let limits = counted.rules.as_ref().map_or(&[][..], |(rules, _)| &rules.limits);
             counted.windows.save(limits, KEPT_SECONDS)
@@ -283,9 +329,9 @@ impl KeyState {
     }
 
     /// Gives back what couldn't be written; `true` if nothing else is unwritten.
-    pub fn give_back(&self, pending: &Pending) -> bool {
+    pub fn give_back(&self, pending: Pending, ledger: &Ledger) -> bool {
         let mut counted = self.lock();
-        counted.pending.get_or_insert_default().add(pending);
+        counted.pending.get_or_insert_default().add(pending, ledger);
         counted.queue()
     }
 
@@ -328,14 +374,18 @@ impl KeyState {
 
 impl Counted {
     /// Notes an outcome; `true` if it is the first that isn't written yet.
-    fn note(&mut self, code: Code, secret: SecretId, now: i64, spent: bool) -> bool {
+    fn note(&mut self, code: Code, noted: Noted<'_>, now: i64, spent: bool) -> bool {
+        if noted.hit.is_none() && code != Code::Valid {
+            // Nothing of it is kept.
+            return false;
+        }
         let pending = self.pending.get_or_insert_default();
-        if let Some(count) = code.outcome().and_then(|i| pending.outcomes.get_mut(i)) {
-            *count = count.saturating_add(1);
+        if let Some(hit) = &noted.hit {
+            pending.hit(hit, now, Verdict::of_code(code), Some(code));
         }
         pending.spent |= spent;
         if code == Code::Valid {
-            pending.used(secret, now);
+            pending.used(noted.secret, now);
         }
         self.queue()
     }

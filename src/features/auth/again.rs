@@ -77,7 +77,7 @@ pub(super) fn note(parts: &mut Parts, ctx: &Ctx, origin: &RequestContext, since:
                 return Ok(());
             }
             let client = Client { ip: Some(ip), method: Some(method.as_str()), path: Some(uri.path()) };
-            let caller = authenticate::caller(&ctx, &headers, client, ctx.arrival()).await?;
+            let caller = authenticate::caller(&ctx, &headers, client, ctx.arrival(), None).await?;
             wanted.of(&ctx, &caller).await
         })
     });

@@ -1,21 +1,93 @@
 //! Finds out who calls, from the request's headers alone: a key in a URL is never looked at.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::ctx::{Arrival, Ctx};
 use crate::features::keys;
 use crate::features::scopes::ScopeQuery;
+use crate::features::usage::{self, Outcome, Seen};
 use crate::features::{members, sessions};
+use crate::gate::noted::Source;
 use crate::gate::people::LoggedIn;
 use crate::gate::{self, Client, Code, Entry, Found, Moment, Question};
 use crate::web::problem::Problem;
+use crate::web::request::RequestContext;
 
 use super::{Caller, Machine, Person};
 
 /// Where a key stands. As text, the name would be read anew with every look.
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A request as it is told to usage, if its key is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// The template of its route, or its path where there is none.
+    pub route: &'a str,
+    /// When it came.
+    pub arrival: Arrival,
+    /// From where.
+    pub ip: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: Option<&'a str>,
+    /// Names it in logs.
+    pub request_id: Option<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    /// One to Keyward itself.
+    #[must_use]
+    pub fn of(origin: &'a RequestContext, parts: &'a Parts) -> Self {
+        Self {
+            method: parts.method.as_str(),
+            route: origin.route.get().map_or(parts.uri.path(), |route| route),
+            arrival: origin.arrival,
+            ip: Some(origin.ip),
+            user_agent: user_agent(&parts.headers),
+            request_id: Some(&origin.id),
+        }
+    }
+
+    /// A key's request came out like this.
+    pub(super) fn seen(&self, ctx: &Ctx, entry: &Entry, status: u16, code: Option<Code>) {
+        let seen = Seen {
+            key: entry.key(),
+            project: entry.project(),
+            sample: entry.sample(),
+            source: Source::Own,
+            at: self.arrival.wall,
+            method: self.method,
+            endpoint: self.route,
+            status: Some(status),
+            outcome: Outcome::of_status(status),
+            code,
+            duration: Some(ctx.clock.monotonic().saturating_sub(self.arrival.monotonic)),
+            ip: self.ip,
+            user_agent: self.user_agent,
+            request_id: self.request_id,
+        };
+        usage::seen(ctx, &seen);
+    }
+
+    /// A key was refused, before anybody else could count it.
+    fn refused(told: Option<&Self>, ctx: &Ctx, entry: &Entry, code: Code, problem: Problem) -> Problem {
+        ctx.metrics.verifications.inc(code.index());
+        if let Some(told) = told {
+            told.seen(ctx, entry, problem.status().as_u16(), Some(code));
+        }
+        problem
+    }
+}
+
+/// What a client calls itself, if it is plain text.
+pub(super) fn user_agent(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok())
+}
 
 /// What the headers hold.
 pub(super) enum Credential<'a> {
@@ -25,18 +97,24 @@ pub(super) enum Credential<'a> {
     ApiKey(&'a str),
 }
 
-/// The caller.
+/// The caller. A key that is refused is counted as `told`.
 ///
 /// # Errors
 /// `401` for no or no good credentials or two of them, `403` for a key that may not be used from here or now, `503` if the
 /// storage is gone.
-pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>, arrival: Arrival) -> Result<Caller, Problem> {
+pub async fn caller(
+    ctx: &Ctx,
+    headers: &HeaderMap,
+    client: Client<'_>,
+    arrival: Arrival,
+    told: Option<&Told<'_>>,
+) -> Result<Caller, Problem> {
     match credential(headers)? {
         Credential::Bearer(token) if sessions::token::is_token(token) => Box::pin(person(ctx, token)).await,
         Credential::Bearer(key) | Credential::ApiKey(key) => {
             let now = ctx.moment_at(arrival);
-            let entry = machine(ctx, key, now).await?;
-            permitted(ctx, &entry, client, &ScopeQuery::default(), now)?;
+            let entry = machine(ctx, key, now, told).await?;
+            permitted(ctx, &entry, client, &ScopeQuery::default(), now, told)?;
             if entry.state.called(entry.secret, now.wall) {
                 ctx.gate.write_later(&entry.state);
             }
@@ -49,13 +127,15 @@ pub async fn caller(ctx: &Ctx, headers: &HeaderMap, client: Client<'_>, arrival:
 ///
 /// # Errors
 /// `401` for one that isn't good, or for two credentials; `503` if the storage is gone.
-pub(super) async fn key(ctx: &Ctx, headers: &HeaderMap) -> Result<Option<Arc<Entry>>, Problem> {
+pub(super) async fn key(ctx: &Ctx, headers: &HeaderMap, told: &Told<'_>) -> Result<Option<Arc<Entry>>, Problem> {
     if !headers.contains_key(&API_KEY) && !headers.contains_key(header::AUTHORIZATION) {
         return Ok(None);
     }
     match credential(headers)? {
         Credential::Bearer(token) if sessions::token::is_token(token) => Ok(None),
-        Credential::Bearer(key) | Credential::ApiKey(key) => machine(ctx, key, ctx.moment()).await.map(Some),
+        Credential::Bearer(key) | Credential::ApiKey(key) => {
+            machine(ctx, key, ctx.moment(), Some(told)).await.map(Some)
+        }
     }
 }
 
@@ -117,7 +197,7 @@ async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
 }
 
 /// A key that is good; where it may be used from isn't asked yet.
-async fn machine(ctx: &Ctx, key: &str, now: Moment) -> Result<Arc<Entry>, Problem> {
+async fn machine(ctx: &Ctx, key: &str, now: Moment, told: Option<&Told<'_>>) -> Result<Arc<Entry>, Problem> {
     let digest = keys::secrets::shown(ctx, key, now.steady).ok_or_else(refused)?.digest;
     let entry = match ctx.gate.cached(&digest, now.steady) {
         Some(entry) => entry,
@@ -131,10 +211,7 @@ async fn machine(ctx: &Ctx, key: &str, now: Moment) -> Result<Arc<Entry>, Proble
     }
     match gate::state(&entry, now.wall) {
         None => Ok(entry),
-        Some(code) => {
-            keys::verify::count(ctx, &entry, code, now, false);
-            Err(refused())
-        }
+        Some(code) => Err(Told::refused(told, ctx, &entry, code, refused())),
     }
 }
 
@@ -145,11 +222,11 @@ pub(super) fn permitted(
     client: Client<'_>,
     scopes: &ScopeQuery,
     now: Moment,
+    told: Option<&Told<'_>>,
 ) -> Result<(), Problem> {
-    let question = Question { scopes, cost: 1, client };
+    let question = Question { scopes, cost: 1, client, hit: None };
     if let Some(code) = gate::refusal(entry, &question, now.wall) {
-        keys::verify::count(ctx, entry, code, now, false);
-        return Err(refusal(code));
+        return Err(Told::refused(told, ctx, entry, code, refusal(code)));
     }
     Ok(())
 }

@@ -47,7 +47,10 @@ async fn authenticated(parts: &mut Parts, ctx: &Ctx) -> Result<(Caller, By), Pro
     let caller = match parts.extensions.get::<ApiKey>() {
         // Judged already, by the layer.
         Some(ApiKey(entry)) => Caller::Machine(Machine(Arc::clone(entry))),
-        None => authenticate::caller(ctx, &parts.headers, own_client(&origin, parts), ctx.arrival()).await?,
+        None => {
+            let told = authenticate::Told::of(&origin, parts);
+            authenticate::caller(ctx, &parts.headers, own_client(&origin, parts), ctx.arrival(), Some(&told)).await?
+        }
     };
     // Set once a request: a second time would be the same caller.
     let _ = origin.caller.set(caller.name());

@@ -1,12 +1,17 @@
 //! Is this key good, and may it do this now? Nothing is written to the database here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::features::auth::Reach;
 use crate::features::scopes::ScopeQuery;
-use crate::gate::{self, Checked, Client, Code, Entry, Found, Moment, Rules, Standings};
+use crate::features::usage::{self, Outcome, Seen};
+use crate::gate::noted::Source;
+use crate::gate::{self, Checked, Client, Code, Entry, Found, Hit, Moment, Rules, Standings};
 use crate::infra::db::DbError;
+use crate::infra::telemetry::metrics::VERIFY_ROUTE;
 
 use super::secrets;
 
@@ -23,6 +28,10 @@ pub struct Question<'a> {
     pub client: Client<'a>,
     /// Ask without spending anything and without leaving a trace of a use; explain the answer.
     pub dry_run: bool,
+    /// When the question came, in steady microseconds.
+    pub arrived: u64,
+    /// Names the question in logs.
+    pub request_id: Option<&'a str>,
 }
 
 /// What is answered.
@@ -67,13 +76,45 @@ pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, mut now: 
 }
 
 fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) -> Answer {
-    let asked = gate::Question { scopes: question.scopes, cost: question.cost, client: question.client };
+    let client = question.client;
+    // What the key is used for, if the caller says so.
+    let (method, path) = match client.path {
+        Some(path) if !path.is_empty() => (client.method.unwrap_or_default(), path),
+        _ => ("POST", VERIFY_ROUTE),
+    };
+    let micros = now.steady.saturating_sub(question.arrived);
+    let hit = ctx.config.usage.is_on.then(|| Hit {
+        project: entry.project(),
+        endpoint: ctx.gate.ledger.endpoint(method, path),
+        status: None,
+        micros: Some(micros),
+    });
+    let asked = gate::Question { scopes: question.scopes, cost: question.cost, client, hit };
     let gate::Decision { code, standings, rules, to_write } = gate::decide(&entry, &asked, now, !question.dry_run);
-    if !question.dry_run {
-        ctx.metrics.verifications.inc(code.index());
-    }
     if to_write {
         ctx.gate.write_later(&entry.state);
+    }
+    if !question.dry_run {
+        ctx.metrics.verifications.inc(code.index());
+        usage::counted(
+            ctx,
+            &Seen {
+                key: entry.key(),
+                project: entry.project(),
+                sample: entry.sample(),
+                source: Source::Verify,
+                at: Timestamp::from_micros(now.wall).unwrap_or(Timestamp::EPOCH),
+                method,
+                endpoint: path,
+                status: None,
+                outcome: Outcome::of_code(code),
+                code: Some(code),
+                duration: Some(Duration::from_micros(micros)),
+                ip: client.ip,
+                user_agent: None,
+                request_id: question.request_id,
+            },
+        );
     }
     let retry_after = match code {
         Code::RateLimited | Code::QuotaExceeded => {
@@ -91,12 +132,4 @@ fn unknown(ctx: &Ctx, code: Code, dry_run: bool) -> Answer {
         ctx.metrics.verifications.inc(code.index());
     }
     Answer { code, entry: None, windows: None, retry_after: None, trace: dry_run.then(|| gate::trace_unknown(code)) }
-}
-
-/// Counts an outcome of a key. `spent` says whether its windows were spent from.
-pub fn count(ctx: &Ctx, entry: &Arc<Entry>, code: Code, now: Moment, spent: bool) {
-    ctx.metrics.verifications.inc(code.index());
-    if entry.state.count(code, entry.secret, now.wall, spent && entry.rules.is_kept) {
-        ctx.gate.write_later(&entry.state);
-    }
 }

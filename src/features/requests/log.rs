@@ -10,7 +10,7 @@ use crate::base::clock::Timestamp;
 use crate::base::id::{ProjectId, RequestId};
 use crate::base::page::{Cursor, Limit, Page};
 use crate::ctx::Ctx;
-use crate::features::usage::{self, Seen};
+use crate::features::usage::Seen;
 use crate::gate::noted::{Head, Kept, Noted, Outcome, Texts};
 use crate::infra::db::DbError;
 
@@ -24,12 +24,10 @@ const AT_ONCE: usize = 1_000;
 
 /// Keeps a request, if it is one to keep. Never waits.
 pub fn note(ctx: &Ctx, seen: &Seen<'_>) {
-    let outcome = match seen.outcome {
-        usage::Outcome::Allowed if !seen.sample.takes(&*ctx.rng) => return,
-        usage::Outcome::Allowed => Outcome::Allowed,
-        usage::Outcome::Denied => Outcome::Denied,
-        usage::Outcome::Failed => Outcome::Failed,
-    };
+    let outcome = Outcome::from(seen.outcome);
+    if outcome == Outcome::Allowed && !seen.sample.takes(&*ctx.rng) {
+        return;
+    }
     let head = Head {
         at: seen.at.as_micros(),
         project: seen.project,

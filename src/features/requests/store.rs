@@ -55,13 +55,10 @@ sql! {
     );
     /// A part of a project's rows, whichever.
     PURGE = Sql::same("DELETE FROM key_requests WHERE id IN (SELECT id FROM key_requests WHERE project_id = $1 LIMIT $2)");
-    /// Keys by their ids, which stand one after another in `$1`, 30 characters each; those of deleted projects aren't there.
+    /// Keys by their ids; those of deleted projects aren't there.
     KEYS = Sql::same(
-        "WITH RECURSIVE ids (id, rest) AS (
-             SELECT substr(CAST($1 AS text), 1, 30), substr(CAST($1 AS text), 31)
-             UNION ALL SELECT substr(rest, 1, 30), substr(rest, 31) FROM ids WHERE rest <> '')
-         SELECT k.id, k.project_id, CAST(p.policy ->> 'request_log_sample' AS double precision)
-         FROM ids JOIN api_keys k ON k.id = ids.id JOIN projects p ON p.id = k.project_id
+        "SELECT k.id, k.project_id, CAST(p.policy ->> 'request_log_sample' AS double precision)
+         FROM json_each($1) e JOIN api_keys k ON k.id = e.value ->> 0 JOIN projects p ON p.id = k.project_id
          WHERE p.deleted_at IS NULL",
     );
 }
@@ -239,8 +236,8 @@ pub(super) struct Known {
 /// The keys that are there, of all projects: the caller compares with what it may do where.
 pub(super) async fn keys(conn: Conn<'_>, ids: &[KeyId]) -> Result<HashMap<KeyId, Known>, DbError> {
     type Found = (KeyId, ProjectId, Option<f64>);
-    let ids: String = ids.iter().map(ToString::to_string).collect();
-    let rows: Vec<Found> = on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(&ids).fetch_all(c).await)?;
+    let ids: Vec<[KeyId; 1]> = ids.iter().map(|id| [*id]).collect();
+    let rows: Vec<Found> = on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(Json(&ids)).fetch_all(c).await)?;
     let known = |(key, project, sample): Found| (key, Known { project, sample: sample.map(Sample::of) });
     Ok(rows.into_iter().map(known).collect())
 }

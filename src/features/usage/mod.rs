@@ -1,57 +1,26 @@
-//! What happens too often to be written each time: outcomes of verifications, latest uses, and the windows that must
-//! survive. It is counted in memory, key by key, and written together, twice a second and at shutdown.
+//! Requests of keys: how many, for what, how they came out, how long they took.
 //!
-//! A crash forgets what was counted since the last write: at most a second.
+//! Every request is counted in memory, in the state of its key (`gate/tally.rs`), and written together with the others twice
+//! a second and at shutdown (`flush`), by minute, hour and day at once, for the key, for its project and for all. A crash
+//! forgets what was counted since the last write: at most a second. `figures` reads it.
 
+pub mod flush;
+pub mod rules;
 pub mod store;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
-use crate::features::{limits, requests};
+use crate::features::requests;
 use crate::gate::noted::Source;
-use crate::gate::{Code, KeyState, Pending, Sample, Saved};
-use crate::infra::db::DbError;
+use crate::gate::{Code, Hit, Sample};
 
-/// How long what was counted may stay unwritten, the time that writing takes left out.
-pub const FLUSH: Duration = Duration::from_millis(500);
+pub use crate::gate::Verdict as Outcome;
 
-/// Keys written in one transaction: a change that waits for it waits for a moment only.
-const BATCH: usize = 2_000;
-
-/// How a request came out for its key. A verification: allowed with `VALID`, otherwise denied. Anything with a status: see
-/// [`Outcome::of_status`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was let through, and succeeded as far as anybody knows.
-    Allowed,
-    /// The key, its rights or its limits stood against it.
-    Denied,
-    /// It was let through, and failed.
-    Failed,
-}
-
-impl Outcome {
-    /// What an HTTP status says (RFC 9110, section 15): 401, 403 and 429 deny, every other from 400 on is a failure.
-    #[must_use]
-    pub fn of_status(status: u16) -> Self {
-        match status {
-            401 | 403 | 429 => Self::Denied,
-            400.. => Self::Failed,
-            _ => Self::Allowed,
-        }
-    }
-
-    /// What a verification says.
-    #[must_use]
-    pub fn of_code(code: Code) -> Self {
-        if code == Code::Valid { Self::Allowed } else { Self::Denied }
-    }
-}
+pub use flush::{FLUSH, flush};
 
 /// One request of a key: everything that usage and the request log may want to know of it. Texts are the client's own words.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +58,18 @@ pub struct Seen<'a> {
 /// Counts a request: one that a service reports, or one of Keyward's own routes. Never waits for I/O and never fails; what is
 /// counted is bounded.
 pub fn seen(ctx: &Ctx, seen: &Seen<'_>) {
-    let _ = (ctx, seen.key);
+    if ctx.config.usage.is_on {
+        let hit = Hit {
+            project: seen.project,
+            endpoint: ctx.gate.ledger.endpoint(seen.method, seen.endpoint),
+            status: seen.status,
+            micros: seen.duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)),
+        };
+        let state = ctx.gate.state(seen.key);
+        if state.count(&hit, seen.at.as_micros(), seen.outcome, seen.code) {
+            ctx.gate.write_later(&state);
+        }
+    }
     counted(ctx, seen);
 }
 
@@ -97,63 +77,4 @@ pub fn seen(ctx: &Ctx, seen: &Seen<'_>) {
 /// Every request of a key comes through here exactly once; whoever wants more than counts hooks in here.
 pub fn counted(ctx: &Ctx, seen: &Seen<'_>) {
     requests::log::note(ctx, seen);
-}
-
-/// What one key has counted.
-struct Taken {
-    state: Arc<KeyState>,
-    pending: Pending,
-    windows: Option<Vec<Saved>>,
-}
-
-/// Writes everything counted so far. What can't be written stays counted.
-///
-/// # Errors
-/// The storage.
-pub async fn flush(ctx: &Ctx) -> Result<(), DbError> {
-    let mut states = ctx.gate.take_unwritten();
-    let mut result = Ok(());
-    while !states.is_empty() {
-        let batch = states.split_off(states.len().saturating_sub(BATCH));
-        let taken: Vec<Taken> = batch
-            .into_iter()
-            .filter_map(|state| state.take().map(|(pending, windows)| Taken { state, pending, windows }))
-            .collect();
-        if let Err(error) = write(ctx, &taken).await {
-            for taken in &taken {
-                if taken.state.give_back(&taken.pending) {
-                    ctx.gate.write_later(&taken.state);
-                }
-            }
-            // The rest isn't taken yet: it stays where it is.
-            for state in &states {
-                ctx.gate.write_later(state);
-            }
-            result = Err(error);
-            break;
-        }
-    }
-    result
-}
-
-async fn write(ctx: &Ctx, taken: &[Taken]) -> Result<(), DbError> {
-    let now = ctx.now();
-    let mut tx = ctx.db.begin().await?;
-    let outcomes: Vec<_> = taken.iter().map(|taken| (taken.state.key, &taken.pending.outcomes)).collect();
-    store::add(&mut tx, &outcomes, hour(now)).await?;
-    let uses: Vec<_> = taken
-        .iter()
-        .flat_map(|taken| taken.pending.uses.iter().map(|(secret, at)| (taken.state.key, *secret, *at)))
-        .collect();
-    store::used(&mut tx, &uses).await?;
-    let windows: Vec<_> =
-        taken.iter().filter_map(|taken| taken.windows.as_ref().map(|windows| (taken.state.key, windows))).collect();
-    limits::store::save(&mut tx, &windows, now).await?;
-    tx.commit().await
-}
-
-/// The beginning of the hour.
-fn hour(at: Timestamp) -> Timestamp {
-    const HOUR: i64 = 3_600_000_000;
-    Timestamp::from_micros(at.as_micros().div_euclid(HOUR) * HOUR).unwrap_or(at)
 }

@@ -13,6 +13,7 @@ mod requests;
 mod server;
 mod source;
 mod table;
+mod usage;
 
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
@@ -24,6 +25,7 @@ pub use requests::RequestsConfig;
 pub use server::{ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
+pub use usage::UsageConfig;
 
 /// Every setting, parsed and checked.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct Config {
     pub projects: ProjectsConfig,
     /// The request log.
     pub requests: RequestsConfig,
+    /// What is counted of requests.
+    pub usage: UsageConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Requests that the service makes itself.
@@ -59,6 +63,7 @@ impl Config {
             keys: KeysConfig::parse(loaded)?,
             projects: ProjectsConfig::parse(loaded)?,
             requests: RequestsConfig::parse(loaded)?,
+            usage: UsageConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
         })

@@ -241,6 +241,15 @@ pub const SETTINGS: &[Setting] = &[
         "30d",
         "How long the request log is kept, at least 1s",
     ),
+    setting("usage", "KEYWARD_USAGE", "on", "Count the requests of keys: on or off"),
+    setting(
+        "usage_keep_minutes",
+        "KEYWARD_USAGE_KEEP_MINUTES",
+        "2d",
+        "How long usage is kept by the minute, at least 2h",
+    ),
+    setting("usage_keep_hours", "KEYWARD_USAGE_KEEP_HOURS", "90d", "How long usage is kept by the hour, at least 2d"),
+    setting("usage_keep_days", "KEYWARD_USAGE_KEEP_DAYS", "0", "How long usage is kept by the day; 0 is for ever"),
     flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",

@@ -74,7 +74,7 @@ both_engines! {
         for expected in ["VALID", "VALID", "RATE_LIMITED"] {
             assert_eq!(code(&app, &ada, &key, json!({})).await, expected);
         }
-        let question = Question { scopes: &ScopeQuery::default(), cost: 1, client: Client::default() };
+        let question = Question { scopes: &ScopeQuery::default(), cost: 1, client: Client::default(), hit: None };
         // By the later limits, which are known by now.
         assert_eq!(gate::decide(&late, &question, ctx.moment(), true).code, Code::RateLimited);
         assert_eq!(code(&app, &ada, &key, json!({})).await, "RATE_LIMITED");

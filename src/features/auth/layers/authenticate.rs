@@ -5,18 +5,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, MatchedPath, Request};
+use axum::http::Method;
 use axum::response::Response;
 use tower::{Layer, Service};
 
-use crate::ctx::Ctx;
-use crate::features::auth::authenticate;
+use crate::ctx::{Arrival, Ctx};
+use crate::features::auth::authenticate::{self, Told};
 use crate::features::scopes::ScopeQuery;
-use crate::gate::Client;
+use crate::gate::{Client, Code, Entry};
 use crate::web::problem::Problem;
 use crate::web::request::{CallerId, RequestContext, client_address};
 
-use super::{ApiKey, refuse};
+use super::{ApiKey, Refused, refuse};
 
 /// Answers `401` to requests without a good key, `403` to those whose key may not be used from here, now or for this, and
 /// puts the key as an [`ApiKey`] into the extensions of the others.
@@ -46,20 +47,42 @@ impl Authenticate {
         Self { scopes: Arc::new(scopes.into()), ..self }
     }
 
-    async fn judge(&self, request: &mut Request) -> Result<(), Problem> {
+    /// Lets a request in, or doesn't. With a key, it must be counted when it ends.
+    async fn judge(&self, request: &mut Request) -> Result<Option<InProgress>, Problem> {
         let origin = request.extensions().get::<RequestContext>();
         let ip = origin.map_or_else(|| self.peer(request), |origin| Some(origin.ip));
-        let Some(entry) = authenticate::key(&self.ctx, request.headers()).await? else {
-            return if self.required { Err(authenticate::missing()) } else { Ok(()) };
+        let route = request.extensions().get::<MatchedPath>();
+        let told = Told {
+            method: request.method().as_str(),
+            route: route.map_or(request.uri().path(), MatchedPath::as_str),
+            arrival: origin.map_or_else(|| self.ctx.arrival(), |origin| origin.arrival),
+            ip,
+            user_agent: authenticate::user_agent(request.headers()),
+            request_id: origin.map(|origin| origin.id.as_str()),
+        };
+        let Some(entry) = authenticate::key(&self.ctx, request.headers(), &told).await? else {
+            return if self.required { Err(authenticate::missing()) } else { Ok(None) };
         };
         let client = Client { ip, method: Some(request.method().as_str()), path: Some(request.uri().path()) };
-        authenticate::permitted(&self.ctx, &entry, client, &self.scopes, self.ctx.moment())?;
-        if let Some(origin) = request.extensions().get::<RequestContext>() {
+        authenticate::permitted(&self.ctx, &entry, client, &self.scopes, self.ctx.moment(), Some(&told))?;
+        if let Some(origin) = origin {
             // Set once a request: a second time would be the same caller.
             let _ = origin.caller.set(CallerId::Key(entry.key()));
         }
+        let in_progress = InProgress {
+            ctx: self.ctx.clone(),
+            entry: Arc::clone(&entry),
+            method: request.method().clone(),
+            route: told.route.to_owned(),
+            arrival: told.arrival,
+            ip,
+            user_agent: told.user_agent.map(ToOwned::to_owned),
+            origin: origin.cloned(),
+            status: CLIENT_CLOSED_REQUEST,
+            code: None,
+        };
         request.extensions_mut().insert(ApiKey(entry));
-        Ok(())
+        Ok(Some(in_progress))
     }
 
     /// Where a request to a foreign application comes from, if it was told of its connections' peers.
@@ -104,9 +127,46 @@ where
         let mut ready = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
             match layer.judge(&mut request).await {
-                Ok(()) => ready.call(request).await,
+                Ok(None) => ready.call(request).await,
+                Ok(Some(mut in_progress)) => {
+                    let response = ready.call(request).await?;
+                    in_progress.status = response.status().as_u16();
+                    in_progress.code = response.extensions().get::<Refused>().map(|Refused(code)| *code);
+                    Ok(response)
+                }
                 Err(problem) => Ok(refuse(problem, request.extensions().get::<RequestContext>())),
             }
         })
+    }
+}
+
+/// What a request is counted as whose client went away before its answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A key's request until it has been answered: counted at its end, however it ends.
+struct InProgress {
+    ctx: Ctx,
+    entry: Arc<Entry>,
+    method: Method,
+    route: String,
+    arrival: Arrival,
+    ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    origin: Option<RequestContext>,
+    status: u16,
+    code: Option<Code>,
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let told = Told {
+            method: self.method.as_str(),
+            route: &self.route,
+            arrival: self.arrival,
+            ip: self.ip,
+            user_agent: self.user_agent.as_deref(),
+            request_id: self.origin.as_ref().map(|origin| origin.id.as_str()),
+        };
+        told.seen(&self.ctx, &self.entry, self.status, self.code);
     }
 }

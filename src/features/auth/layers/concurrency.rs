@@ -10,12 +10,11 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::ctx::Ctx;
-use crate::features::keys;
 use crate::gate::{Code, KeyState};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
-use super::{ApiKey, refuse};
+use super::{ApiKey, refuse_as};
 
 /// Takes one of the key's places for as long as a request is worked on and its answer is sent; `429` if all are taken. The
 /// place is free again also when the client goes away in the middle.
@@ -41,7 +40,7 @@ impl Concurrency {
         if entry.state.enter(entry.rules.concurrency, now.wall) {
             return Ok(Some(Place(Arc::clone(&entry.state))));
         }
-        keys::verify::count(&self.ctx, entry, Code::ConcurrencyLimited, now, false);
+        self.ctx.metrics.verifications.inc(Code::ConcurrencyLimited.index());
         Err(Problem::concurrency_limited(entry.state.free_in(entry.rules.concurrency, now.wall)))
     }
 }
@@ -96,7 +95,8 @@ where
                 })
             }
             Err(problem) => {
-                let refusal = refuse(problem, request.extensions().get::<RequestContext>());
+                let origin = request.extensions().get::<RequestContext>();
+                let refusal = refuse_as(Code::ConcurrencyLimited, problem, origin);
                 Box::pin(std::future::ready(Ok(refusal)))
             }
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 
-use crate::gate::Entry;
+use crate::gate::{Code, Entry};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
@@ -24,6 +24,17 @@ pub use rate_limits::{RateLimits, RateLimitsService};
 /// The key that calls: put into a request's extensions by [`Authenticate`].
 #[derive(Clone, Debug)]
 pub struct ApiKey(pub Arc<Entry>);
+
+/// Why a key's request was refused further in: put into its answer's extensions, for whoever counts it.
+#[derive(Clone, Copy, Debug)]
+struct Refused(Code);
+
+/// A refusal for which the gate has a code.
+fn refuse_as(code: Code, problem: Problem, origin: Option<&RequestContext>) -> Response {
+    let mut response = refuse(problem, origin);
+    response.extensions_mut().insert(Refused(code));
+    response
+}
 
 /// A refusal. Under Keyward's own stack the outermost layer renders it, and gives it the request's id; elsewhere it is
 /// rendered here.

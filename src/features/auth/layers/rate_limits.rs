@@ -14,7 +14,7 @@ use crate::web::problem::Problem;
 use crate::web::rate;
 use crate::web::request::RequestContext;
 
-use super::{ApiKey, refuse};
+use super::{ApiKey, refuse_as};
 
 /// Spends one of each of the key's windows, or of none and answers `429`; tells in every answer how they stand.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl RateLimits {
     }
 
     /// `Ok(None)` for a request without a key.
-    fn spend(&self, request: &Request) -> Result<Option<Spent>, Problem> {
+    fn spend(&self, request: &Request) -> Result<Option<Spent>, (Code, Problem)> {
         let Some(ApiKey(entry)) = request.extensions().get::<ApiKey>() else {
             return Ok(None);
         };
@@ -47,7 +47,7 @@ impl RateLimits {
         }
         match standings {
             Some(standings) if code == Code::Valid => Ok(Some(Spent { rules, standings })),
-            Some(standings) => Err(Problem::limited(code, &rules, &standings)),
+            Some(standings) => Err((code, Problem::limited(code, &rules, &standings))),
             None => Ok(None),
         }
     }
@@ -96,8 +96,8 @@ where
                     Ok(answer)
                 })
             }
-            Err(problem) => {
-                let refusal = refuse(problem, request.extensions().get::<RequestContext>());
+            Err((code, problem)) => {
+                let refusal = refuse_as(code, problem, request.extensions().get::<RequestContext>());
                 Box::pin(std::future::ready(Ok(refusal)))
             }
         }

@@ -15,7 +15,7 @@ use crate::features::auth::permission::{KeysVerify, Permission as _};
 use crate::features::auth::{Reach, authenticate, forbidden};
 use crate::features::keys::verify::{self, Answer, Question};
 use crate::features::scopes::{ScopeQuery, Scopes};
-use crate::gate::{self, Checked, Code, Moment};
+use crate::gate::{self, Checked, Code};
 use crate::web::extract::{json, object};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
@@ -183,7 +183,7 @@ where
     let answer = async {
         let (reach, body) = read(ctx, origin, head, body).await?;
         let asked: VerifyRequest<'_> = json::parse(&body)?;
-        let answer = ask(ctx, &reach, &asked, ctx.moment_after(origin.arrival)).await?;
+        let answer = ask(ctx, &reach, &asked, origin).await?;
         Ok::<_, Problem>(render::response(&answer, &origin.id))
     };
     answer.await.unwrap_or_else(Problem::into_response)
@@ -212,7 +212,8 @@ where
 /// Where the caller may ask.
 async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> Result<Reach, Problem> {
     let own = gate::Client { ip: Some(origin.ip), method: Some(parts.method.as_str()), path: Some(parts.uri.path()) };
-    let caller = authenticate::caller(ctx, &parts.headers, own, origin.arrival).await?;
+    let told = authenticate::Told::of(origin, parts);
+    let caller = authenticate::caller(ctx, &parts.headers, own, origin.arrival, Some(&told)).await?;
     // Set once a request: a second time would be the same caller.
     let _ = origin.caller.set(caller.name());
     let reach = caller.reach(KeysVerify::SCOPE);
@@ -220,7 +221,12 @@ async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> Result<Reac
 }
 
 /// Answers one question.
-pub(super) async fn ask(ctx: &Ctx, reach: &Reach, asked: &VerifyRequest<'_>, now: Moment) -> Result<Answer, Problem> {
+pub(super) async fn ask(
+    ctx: &Ctx,
+    reach: &Reach,
+    asked: &VerifyRequest<'_>,
+    origin: &RequestContext,
+) -> Result<Answer, Problem> {
     let none = ScopeQuery::default();
     let scopes = asked.scopes.as_ref().unwrap_or(&none);
     let client = asked.client.as_ref().map_or_else(gate::Client::default, |client| gate::Client {
@@ -234,6 +240,8 @@ pub(super) async fn ask(ctx: &Ctx, reach: &Reach, asked: &VerifyRequest<'_>, now
         cost: asked.cost.map_or(1, |Cost(cost)| cost),
         client,
         dry_run: asked.dry_run.unwrap_or(false),
+        arrived: ctx.moment_at(origin.arrival).steady,
+        request_id: Some(&origin.id),
     };
-    Ok(verify::verify(ctx, reach, &question, now).await?)
+    Ok(verify::verify(ctx, reach, &question, ctx.moment_after(origin.arrival)).await?)
 }

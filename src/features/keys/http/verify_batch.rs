@@ -68,7 +68,7 @@ pub(super) async fn verify_batch(
         if i > 0 {
             text.push(b',');
         }
-        render::write(&mut text, &ask(&ctx, &reach, question, ctx.moment_after(origin.arrival)).await?, &origin.id);
+        render::write(&mut text, &ask(&ctx, &reach, question, &origin).await?, &origin.id);
     }
     text.extend_from_slice(b"]}");
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(text)).into_response())
