@@ -14,6 +14,7 @@ mod inheritance;
 mod key_policies;
 mod keys;
 mod keys_export;
+mod keys_forgotten;
 mod keys_import;
 mod keys_import_wire;
 mod keys_manage;

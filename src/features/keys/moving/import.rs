@@ -1,8 +1,8 @@
 //! Moving in: keys that were issued elsewhere, by the hashes of their secrets.
 //!
 //! A line is a key, known by its `hash`. One that the project has already is skipped, so that an import that was broken off
-//! is simply run again. One that anybody else has is an error that doesn't say whose: nothing of another tenant moves or
-//! shows. Either every line is right and all are taken over in one transaction, or none; where a part may do, each
+//! is simply run again; so is one that the project had and deleted. One that anybody else has or had is an error that doesn't
+//! say whose: nothing of another tenant moves or shows. Either every line is right and all are taken over in one transaction, or none; where a part may do, each
 //! [`CHUNK`] of lines is a transaction of its own.
 
 use bytes::Bytes;
@@ -50,6 +50,8 @@ pub struct Importing<'a> {
     pub dry_run: bool,
     /// Take over what is right, although other lines aren't.
     pub partial: bool,
+    /// Take over deleted keys, too, whoever had them: the operator's own wish.
+    pub revive: bool,
     /// The line of a file on which the text begins, from 1 on.
     pub first_line: u64,
     /// How many keys stand before it.
