@@ -193,6 +193,12 @@ pub const SETTINGS: &[Setting] = &[
         "Keys that one project may have, revoked ones apart; 0 is off",
     ),
     setting(
+        "max_keys_per_project",
+        "KEYWARD_MAX_KEYS_PER_PROJECT",
+        "1000000",
+        "Keys that one project may have, revoked ones too; 0 is off",
+    ),
+    setting(
         "default_key_expiry",
         "KEYWARD_DEFAULT_KEY_EXPIRY",
         "0",

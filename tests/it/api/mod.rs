@@ -13,6 +13,7 @@ mod idempotency;
 mod inheritance;
 mod key_policies;
 mod keys;
+mod keys_ceiling;
 mod keys_export;
 mod keys_forgotten;
 mod keys_import;

@@ -16,6 +16,7 @@ use crate::features::auth::permission::{KeysImport, Permission as _};
 use crate::features::changes::{self, Change};
 use crate::features::events::{self, Event};
 use crate::features::keys::giver::Giver;
+use crate::features::keys::quota;
 use crate::features::keys::terms::Terms;
 use crate::features::projects::{self, Project, ProjectView};
 use crate::features::scopes::ScopesError;
@@ -173,18 +174,20 @@ async fn take_over(
     let project = there(projects::store::lock(&mut tx, importing.project).await?)?;
     let giver = Giver::of(&mut tx, importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await?;
     let mut desk = desk(terms(ctx, tx.conn(), importing, giver).await?);
-    let mut digests = Vec::new();
+    let (mut digests, mut added) = (Vec::new(), 0);
     for chunk in chunks {
         let new = desk.judge(tx.conn(), chunk).await?;
         // Once a line is wrong nothing is kept, unless a part will do; the rest is looked at for the report.
         if desk.report.failed == 0 || importing.partial {
             store::add(&mut tx, &new).await?;
+            added += new.len();
             digests.extend(new.iter().flat_map(|new| new.secrets.iter().map(|secret| secret.hash)));
         }
     }
     if digests.is_empty() || (desk.report.failed > 0 && !importing.partial) {
         return Ok(desk.report);
     }
+    quota::store::add(&mut tx, importing.project, added).await?;
     note(&mut tx, ctx, importing, project, &desk).await?;
     let known = Known { ctx, digests };
     tx.commit().await?;

@@ -6,6 +6,7 @@ use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
+use crate::features::keys::quota;
 use crate::infra::db::{DbError, Sql, Tx};
 use crate::{on, sql};
 
@@ -62,11 +63,12 @@ pub(in crate::features::keys) async fn delete(
     now: Timestamp,
 ) -> Result<(), DbError> {
     of_key(tx, id, project, now).await?;
-    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))
+    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))?;
+    quota::store::remove(tx, project).await
 }
 
 /// Removes some of a project's keys, the oldest first, and says whether there are more. Their digests stay taken. The project's
-/// row is held.
+/// row is held. They aren't counted down: the project goes with them.
 ///
 /// # Errors
 /// The storage.
