@@ -35,7 +35,7 @@ impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Self {
         match error {
             ImportError::NoProject => Self::not_found("project_not_found", "There is no such project."),
-            ImportError::Forbidden => forbidden(),
+            ImportError::Forbidden | ImportError::Changed => forbidden(),
             ImportError::TooMany => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_lines", "The body has more than 100,000 lines.")
             }

@@ -80,6 +80,11 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// By whose rights lines are judged.
+    pub(super) fn giver(&self) -> &Giver {
+        &self.giver
+    }
+
     /// Looks at the lines of a chunk, and gives the keys that are to be added.
     pub(super) async fn judge(&mut self, mut conn: Conn<'_>, chunk: &Chunk) -> Result<Vec<NewKey>, ImportError> {
         let lines = read(chunk, self.now).await;

@@ -33,7 +33,8 @@ pub const MAX_LINES: u64 = 100_000;
 pub const CHUNK: u64 = 5_000;
 /// Keys after which an import is a large one.
 const LARGE: u64 = 1_000;
-/// How often an import begins again because somebody else added one of its hashes meanwhile.
+/// How often an import begins again because somebody else added one of its hashes meanwhile, or changed what whoever imports
+/// may do.
 const ATTEMPTS: u32 = 3;
 
 /// For whom keys are taken over.
@@ -68,6 +69,9 @@ pub enum ImportError {
     /// The permission was taken away a moment ago.
     #[error("not allowed any more")]
     Forbidden,
+    /// What the key that imports may do was changed again and again meanwhile.
+    #[error("what the caller may do has changed")]
+    Changed,
     /// More than [`MAX_LINES`].
     #[error("more than 100,000 lines")]
     TooMany,
@@ -103,6 +107,7 @@ pub async fn import(ctx: &Ctx, importing: &Importing<'_>, text: Bytes) -> Result
         let done = loop {
             match take_over(ctx, importing, part, importing.first_index + report.total_processed).await {
                 Err(ImportError::Storage(error)) if error.is_unique() && attempt < ATTEMPTS => attempt += 1,
+                Err(ImportError::Changed) if attempt < ATTEMPTS => attempt += 1,
                 done => break done?,
             }
         };
@@ -186,6 +191,13 @@ async fn take_over(
     }
     if digests.is_empty() || (desk.report.failed > 0 && !importing.partial) {
         return Ok(desk.report);
+    }
+    // The lines were judged by what the caller might do when this began.
+    let giver = desk.giver();
+    match giver.confirm(&mut tx, importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await? {
+        Some(true) => {}
+        Some(false) => return Err(ImportError::Changed),
+        None => return Err(ImportError::Forbidden),
     }
     quota::store::add(&mut tx, importing.project, added).await?;
     note(&mut tx, ctx, importing, project, &desk).await?;
