@@ -17,7 +17,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{BoxError, Router};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 use utoipa::OpenApi as _;
@@ -106,14 +105,15 @@ fn complete(ctx: &Ctx, document: utoipa::openapi::OpenApi) -> utoipa::openapi::O
 pub struct Service {
     ctx: Ctx,
     router: Router,
-    slots: Arc<Semaphore>,
+    slots: Arc<layers::Slots>,
 }
 
 impl Service {
     /// Puts it together.
     #[must_use]
     pub fn new(ctx: &Ctx) -> Self {
-        let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
+        let config = &ctx.config.server;
+        let slots = Arc::new(layers::Slots::new(config.max_in_flight, config.max_in_flight_per_address));
         Self { ctx: ctx.clone(), router: router(ctx, &slots), slots }
     }
 
@@ -171,7 +171,7 @@ fn is_hot(head: &Parts) -> bool {
 }
 
 /// All routes.
-fn router(ctx: &Ctx, slots: &Arc<Semaphore>) -> Router {
+fn router(ctx: &Ctx, slots: &Arc<layers::Slots>) -> Router {
     let (routes, document) = routes(ctx).split_for_parts();
     // Plain data: always serialises.
     let document = Bytes::from(complete(ctx, document).to_json().unwrap_or_default());

@@ -19,7 +19,7 @@ pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
 pub use log::{LogConfig, LogFormat};
 pub use outbound::OutboundConfig;
 pub use projects::ProjectsConfig;
-pub use server::{ServerConfig, is_origin};
+pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
 

@@ -57,4 +57,5 @@ mod verify;
 mod verify_batch;
 mod web_cors;
 mod web_problems;
+mod web_shares;
 mod web_sockets;

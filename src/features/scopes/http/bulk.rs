@@ -58,7 +58,7 @@ pub(super) async fn import(
     State(ctx): State<Ctx>,
     InProject { caller, by, project, .. }: InProject<ScopesImport>,
     Query(query): Query<ImportQuery>,
-    BulkJson(body): BulkJson<Bulk>,
+    BulkJson(body, _room): BulkJson<Bulk>,
 ) -> Result<axum::Json<Imported>, Problem> {
     let may_switch = caller.access(&ctx, ScopesUpdate::SCOPE, project).await? == Access::Granted;
     let options = Options { dry_run: query.dry_run, partial: query.partial, existing: Existing::Update, may_switch };

@@ -96,7 +96,7 @@ pub(super) struct Answer {
 pub(super) async fn from_openapi(
     State(ctx): State<Ctx>,
     InProject { by, project, .. }: InProject<ScopesImport>,
-    BulkJson(wish): BulkJson<Wish>,
+    BulkJson(wish, _room): BulkJson<Wish>,
 ) -> Result<Json<Answer>, Problem> {
     let document = match (wish.document, wish.url) {
         (Some(document), None) => text_of(&document)?,
