@@ -57,5 +57,6 @@ mod verify;
 mod verify_batch;
 mod web_cors;
 mod web_problems;
+mod web_queries;
 mod web_shares;
 mod web_sockets;
