@@ -9,7 +9,8 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::base::rng::Rng;
 use crate::gate::{self, Bounds, Gate, Limit, Moment, Sample, ServerDefaults};
 use crate::infra::address_limit::AddressLimit;
-use crate::infra::config::Config;
+use crate::infra::bodies::Bodies;
+use crate::infra::config::{Config, MAX_BODY_BYTES};
 use crate::infra::db::Db;
 use crate::infra::net::Outbound;
 use crate::infra::origins::Origins;
@@ -43,6 +44,8 @@ pub struct Capabilities {
     pub origins: Origins,
     /// Limits by client address.
     pub limits: AddressLimits,
+    /// Memory for large bodies.
+    pub bodies: Bodies,
     /// Requests to URLs that people gave.
     pub outbound: Outbound,
     started: Duration,
@@ -85,6 +88,7 @@ impl Ctx {
                 password: limit(config.auth.auth_rate_per_minute),
                 all: limit(config.auth.ip_rate_per_minute),
             },
+            bodies: Bodies::new(config.server.max_body_bytes_in_flight, MAX_BODY_BYTES),
             outbound: Outbound::new(config.outbound.allow.clone()),
             gate: new_gate(&config),
             origins: Origins::new(config.server.cors_origins.clone()),

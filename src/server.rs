@@ -17,7 +17,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{BoxError, Router};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 use utoipa::OpenApi as _;
@@ -110,14 +109,15 @@ fn complete(ctx: &Ctx, document: utoipa::openapi::OpenApi) -> utoipa::openapi::O
 pub struct Service {
     ctx: Ctx,
     router: Router,
-    slots: Arc<Semaphore>,
+    slots: Arc<layers::Slots>,
 }
 
 impl Service {
     /// Puts it together.
     #[must_use]
     pub fn new(ctx: &Ctx) -> Self {
-        let slots = Arc::new(Semaphore::new(ctx.config.server.max_in_flight));
+        let config = &ctx.config.server;
+        let slots = Arc::new(layers::Slots::new(config.max_in_flight, config.max_in_flight_per_address));
         Self { ctx: ctx.clone(), router: router(ctx, &slots), slots }
     }
 
@@ -169,14 +169,18 @@ impl Service {
 }
 
 /// Whether a request is a verification that asks for nothing else. One that a browser sends (it names its origin) takes the
-/// way through the router, which knows of CORS.
+/// way through the router, which knows of CORS; so does one with a query, which is refused there.
 fn is_hot(head: &Parts) -> bool {
-    head.method == Method::POST && head.uri.path() == VERIFY_ROUTE && !head.headers.contains_key(header::ORIGIN)
+    head.method == Method::POST
+        && head.uri.path() == VERIFY_ROUTE
+        && head.uri.query().is_none()
+        && !head.headers.contains_key(header::ORIGIN)
 }
 
 /// All routes.
-fn router(ctx: &Ctx, slots: &Arc<Semaphore>) -> Router {
+fn router(ctx: &Ctx, slots: &Arc<layers::Slots>) -> Router {
     let (routes, document) = routes(ctx).split_for_parts();
+    let queryless = layers::Queryless::of(&document);
     // Plain data: always serialises.
     let document = Bytes::from(complete(ctx, document).to_json().unwrap_or_default());
     let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
@@ -188,6 +192,8 @@ fn router(ctx: &Ctx, slots: &Arc<Semaphore>) -> Router {
         // What follows runs from the last line up to the first: the outermost stands last. Bodies are bounded where they are
         // read, by the extractors.
         //
+        // Parameters where there are none to be. Within the layer that counts, like every other refusal of a request's content.
+        .layer(from_fn_with_state(queryless, layers::refuse_queries))
         // Turned away here: too large a head, too many at once, too many from one address. After CORS, so that a page can
         // read the refusal.
         .layer(from_fn_with_state((ctx.clone(), Arc::clone(slots)), layers::admission))

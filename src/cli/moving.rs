@@ -51,6 +51,7 @@ pub(super) async fn import(
             responsible,
             dry_run: args.dry_run,
             partial: args.partial,
+            revive: args.deleted,
             first_line: lines + 1,
             first_index: total.total_processed,
         };

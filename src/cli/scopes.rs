@@ -71,6 +71,7 @@ async fn project(ctx: &Ctx, whose: &Whose) -> Result<ProjectId, Failure> {
 async fn bring(ctx: &Ctx, project: ProjectId, file: &str, options: Options, format: Format) -> Result<(), Failure> {
     let bytes = read(file, MAX_FILE)?;
     let body: Bulk = parse(&bytes).map_err(|problem| Failure::Refused(format!("{file}: {}", problem.detail())))?;
+    let options = Options { dry_run: options.dry_run || body.dry_run, ..options };
     let candidates = body.read().map_err(|invalid| Failure::Refused(format!("{file}: {invalid}")))?;
     let done = match import::import(ctx, &By::system("cli", ctx), project, candidates, options).await {
         Err(ScopesError::Refused(imported)) => {

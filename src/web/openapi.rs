@@ -2,7 +2,7 @@
 //! themselves.
 
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, ObjectBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
@@ -54,6 +54,8 @@ fn complete_operation(operation: &mut Operation) {
     ];
     // Health is never refused.
     if !operation.tags.iter().flatten().any(|tag| tag == "health") {
+        // Also for a query parameter that isn't known.
+        shared.push(("400", "The request breaks a rule; `errors` says which field and why."));
         shared.push(("429", "`rate_limited`: a limit refuses the request; `Retry-After` says for how long."));
         shared.push((
             "503",
@@ -65,14 +67,6 @@ fn complete_operation(operation: &mut Operation) {
         shared
             .push(("413", if is_bulk { "The body is larger than 16 MiB." } else { "The body is larger than 1 MiB." }));
         shared.push(("415", "The body isn't declared as JSON."));
-    }
-    let takes_input = operation.request_body.is_some()
-        || operation.parameters.iter().flatten().any(|parameter| match parameter {
-            RefOr::T(parameter) => !matches!(parameter.parameter_in, ParameterIn::Path),
-            RefOr::Ref(_) => false,
-        });
-    if takes_input {
-        shared.push(("400", "The request breaks a rule; `errors` says which field and why."));
     }
     // An operation that says nothing of security is open to everybody, and says so.
     if !operation.security.get_or_insert_default().is_empty() {

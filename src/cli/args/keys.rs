@@ -110,6 +110,9 @@ pub(crate) struct ImportKeys {
     /// Take over what is right, although other lines aren't.
     #[arg(long)]
     pub(crate) partial: bool,
+    /// Take over keys that were deleted, too, here or by others.
+    #[arg(long)]
+    pub(crate) deleted: bool,
 }
 
 /// What a new key shall be.

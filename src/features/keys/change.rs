@@ -24,7 +24,7 @@ use crate::infra::db::{DbError, Tx};
 use super::giver::{Giver, Refused};
 use super::rules::RevocationReason;
 use super::terms::Terms;
-use super::{Key, KeyView, Metadata, departure, rules, store};
+use super::{Key, KeyView, Metadata, departure, removal, rules, store};
 
 /// Which key, and who changes it.
 #[derive(Clone, Copy, Debug)]
@@ -288,7 +288,7 @@ pub async fn delete(ctx: &Ctx, target: Target<'_>) -> Result<(), ChangeError> {
     let mut tx = ctx.db.begin().await?;
     let key = store::lock(&mut tx, target.key, target.project).await?.ok_or(ChangeError::NotFound)?;
     let now = ctx.now();
-    store::delete(&mut tx, target.key, target.project).await?;
+    removal::store::delete(&mut tx, target.key, target.project, now).await?;
     let before = json!(KeyView::at(key, now));
     note(&mut tx, ctx, target, now, ("key.delete", "key.deleted"), json!({ "before": before.clone() }), before).await?;
     let _marking = Marking::new(ctx, Change::Key(target.key));

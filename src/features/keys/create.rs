@@ -229,6 +229,7 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
     };
     store::insert(&mut tx, &key).await?;
     secrets::store::insert(&mut tx, SecretId::generate(now, &*ctx.rng), id, 1, &secret, now).await?;
+    quota::store::add(&mut tx, making.project, 1).await?;
     let view = json!(KeyView::at(key.clone(), now));
     let entry = Entry {
         by: making.by,

@@ -38,7 +38,35 @@ impl Giver {
         Ok(grants.hold(needs).then_some(Self { grants, ..giver }))
     }
 
-    /// The same without holding anything: to say what would be.
+    /// Asks once more, at the end of a transaction that took a while: who takes a key back mustn't wait for what it does, so
+    /// nobody has held the one that acts. It is held from here on. `None` is who may not do it any more; `Some(false)` who may
+    /// do it otherwise than when this was read.
+    ///
+    /// # Errors
+    /// The storage.
+    pub async fn confirm(
+        &self,
+        tx: &mut Tx,
+        caller: Option<&Caller>,
+        project: ProjectId,
+        needs: &str,
+        now: Timestamp,
+    ) -> Result<Option<bool>, DbError> {
+        if let Some(Caller::Machine(machine)) = caller {
+            store::lock(tx, machine.key(), machine.project()).await?;
+        }
+        let giver = Self::of(tx, caller, project, needs, now).await?;
+        let same = |one: &Key, other: &Key| {
+            one.scopes == other.scopes && one.settings == other.settings && one.expires_at == other.expires_at
+        };
+        Ok(giver.map(|giver| match (&self.own, &giver.own) {
+            (Some(before), Some(after)) => same(before, after),
+            (None, None) => true,
+            _ => false,
+        }))
+    }
+
+    /// Like [`of`](Self::of) without holding anything: to say what would be.
     ///
     /// # Errors
     /// The storage.

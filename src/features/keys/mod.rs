@@ -11,6 +11,7 @@ pub mod inherit;
 pub mod list;
 pub mod moving;
 pub mod quota;
+pub mod removal;
 pub mod rotate;
 pub mod rules;
 pub mod secrets;

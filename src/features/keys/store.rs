@@ -93,10 +93,6 @@ sql! {
            AND coalesce(p.policy ->> 'departed_keys', 'disable') <> 'keep' AND (k.user_id, k.project_id) > ($1, $2)
          ORDER BY k.user_id, k.project_id LIMIT $3",
     );
-    /// A part of a project's keys, whichever.
-    PURGE = Sql::same(
-        "DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE project_id = $1 LIMIT $2)",
-    );
     SETTINGS = Sql::same(
         "SELECT k.settings, p.settings FROM api_keys k JOIN projects p ON p.id = k.project_id
          WHERE k.id = $1 AND k.project_id = $2",
@@ -119,7 +115,6 @@ sql! {
              updated_at = $14, settings = $15
          WHERE id = $1 AND project_id = $2",
     );
-    DELETE = Sql::same("DELETE FROM api_keys WHERE id = $1 AND project_id = $2");
     /// The next secret of a key becomes its present one.
     NEXT_GENERATION = Sql::same(
         "UPDATE api_keys SET generation = generation + 1, updated_at = $3 WHERE id = $1 AND project_id = $2
@@ -286,19 +281,6 @@ pub(super) async fn unsettled(
     on!(conn, UNSETTLED, |c, sql| sqlx::query_as(sql).bind(after.0).bind(after.1).bind(limit).fetch_all(c).await)
 }
 
-/// Removes some of a project's keys, and says how many.
-///
-/// # Errors
-/// The storage.
-pub async fn purge(tx: &mut Tx, project: ProjectId, limit: i64) -> Result<u64, DbError> {
-    on!(tx.conn(), PURGE, |c, sql| sqlx::query(sql)
-        .bind(project)
-        .bind(limit)
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected()))
-}
-
 /// What is set on a key and on its project.
 ///
 /// # Errors
@@ -433,9 +415,4 @@ pub(super) async fn set_person(tx: &mut Tx, id: KeyId, project: ProjectId, perso
         .execute(c)
         .await
         .map(|_| ()))
-}
-
-/// Removes a key with its secrets.
-pub(super) async fn delete(tx: &mut Tx, id: KeyId, project: ProjectId) -> Result<(), DbError> {
-    on!(tx.conn(), DELETE, |c, sql| sqlx::query(sql).bind(id).bind(project).execute(c).await.map(|_| ()))
 }

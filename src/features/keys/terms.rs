@@ -26,6 +26,8 @@ pub struct Terms {
     most: Option<u32>,
     /// The most of them that one person answers for.
     most_per_person: Option<u32>,
+    /// The most keys of the project, revoked ones too.
+    ceiling: Option<u32>,
 }
 
 /// A key would last longer than the terms allow.
@@ -52,6 +54,7 @@ impl Terms {
             longest: stricter(span(server.max_expiry), own(project.max_key_expiry)),
             most: stricter(count(server.per_project), project.max_keys),
             most_per_person: stricter(count(server.per_user), project.max_keys_per_person),
+            ceiling: count(server.max_per_project),
         }
     }
 
@@ -98,6 +101,10 @@ impl Terms {
         project: ProjectId,
         person: Option<UserId>,
     ) -> Result<Option<u32>, DbError> {
+        let of_all = match self.ceiling {
+            Some(ceiling) => Some(ceiling.saturating_sub(quota::store::count(conn.lend(), project).await?)),
+            None => None,
+        };
         let of_project = match self.most {
             Some(most) => Some(most.saturating_sub(quota::store::count_unrevoked(conn.lend(), project, most).await?)),
             None => None,
@@ -108,7 +115,7 @@ impl Terms {
             }
             _ => None,
         };
-        Ok(stricter(of_project, of_person))
+        Ok(stricter(of_all, stricter(of_project, of_person)))
     }
 
     /// Whether the project may have one more key, and the person. The project's row must be held: then of many who ask at
@@ -122,6 +129,11 @@ impl Terms {
         project: ProjectId,
         person: Option<UserId>,
     ) -> Result<Result<(), u32>, DbError> {
+        if let Some(ceiling) = self.ceiling
+            && quota::store::count(tx.conn(), project).await? >= ceiling
+        {
+            return Ok(Err(ceiling));
+        }
         if let Some(most) = self.most
             && quota::store::count_unrevoked(tx.conn(), project, most).await? >= most
         {

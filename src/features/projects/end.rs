@@ -172,9 +172,9 @@ async fn purge_one(ctx: &Ctx, id: ProjectId, limit: Timestamp) -> Result<(), DbE
     loop {
         let mut tx = ctx.db.begin().await?;
         let is_due = is_due(&mut tx, id, limit).await?;
-        let removed = if is_due.is_some() { keys::store::purge(&mut tx, id, PURGED_AT_ONCE).await? } else { 0 };
+        let is_more = is_due.is_some() && keys::removal::store::purge(&mut tx, id, PURGED_AT_ONCE, ctx.now()).await?;
         tx.commit().await?;
-        if i64::try_from(removed).is_ok_and(|removed| removed < PURGED_AT_ONCE) {
+        if !is_more {
             break;
         }
     }

@@ -23,7 +23,7 @@ use super::audit::{self, By, Entry, Outcome};
 use super::auth::Role;
 use super::events::{self, Event};
 use super::idempotency::Claimed;
-use super::members;
+use super::{keys, members};
 
 /// What a project is for; it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -256,6 +256,7 @@ pub async fn end_personal(
         let changes = json!({ "before": facts });
         note(tx, ctx, by, &project, ("project.purge", "project.deleted"), changes, facts).await?;
     }
+    keys::removal::store::of_project(tx, id, now).await?;
     Ok(Some(id))
 }
 

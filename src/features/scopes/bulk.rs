@@ -32,6 +32,10 @@ pub struct Bulk {
     /// Each name once.
     #[schema(value_type = Vec<NewScope>, max_items = 100_000)]
     scopes: Candidates,
+    /// Only say what would be done; the same as in the query.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub dry_run: bool,
 }
 
 impl Bulk {

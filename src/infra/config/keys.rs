@@ -19,6 +19,8 @@ pub struct KeysConfig {
     pub per_user: u32,
     /// Keys of one project that aren't revoked; 0 is off.
     pub per_project: u32,
+    /// Keys of one project, revoked ones too; 0 is off.
+    pub max_per_project: u32,
     /// How long a new key lasts that says nothing of it; zero is for ever.
     pub default_expiry: Duration,
     /// The longest that a key may last; zero is off.
@@ -50,6 +52,7 @@ impl KeysConfig {
             per_user_per_day: u32::try_from(loaded.number("keys_per_user_per_day", 0..=1_000_000)?).unwrap_or(u32::MAX),
             per_user: count("keys_per_user")?,
             per_project: count("keys_per_project")?,
+            max_per_project: count("max_keys_per_project")?,
             default_expiry: loaded.duration("default_key_expiry")?,
             max_expiry: loaded.duration("max_key_expiry")?,
             prefix,

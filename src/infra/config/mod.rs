@@ -22,7 +22,7 @@ pub use log::{LogConfig, LogFormat};
 pub use outbound::OutboundConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
-pub use server::{ServerConfig, is_origin};
+pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
 pub use usage::UsageConfig;

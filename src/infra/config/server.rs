@@ -7,6 +7,9 @@ use ipnet::IpNet;
 
 use super::source::{ConfigError, Loaded};
 
+/// The largest body that any route takes: 16 MiB.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
 /// Settings of the HTTP service.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -18,6 +21,10 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Requests being worked on.
     pub max_in_flight: usize,
+    /// Those of one client address.
+    pub max_in_flight_per_address: usize,
+    /// Memory for the bodies of bulk routes, in bytes.
+    pub max_body_bytes_in_flight: usize,
     /// Longest time for one request.
     pub request_timeout: Duration,
     /// Longest time for a request's headers, and for an idle connection.
@@ -33,6 +40,12 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// Whether an address is a proxy's, which speaks for many.
+    #[must_use]
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
     pub(super) fn parse(loaded: &Loaded) -> Result<Self, ConfigError> {
         let host: IpAddr = loaded.parse("host", "an IP address such as 127.0.0.1 or ::")?;
         let metrics_host = match loaded.text("metrics_host") {
@@ -44,6 +57,10 @@ impl ServerConfig {
             metrics_address: SocketAddr::new(metrics_host, loaded.parse("metrics_port", "a port from 0 to 65535")?),
             max_connections: count(loaded, "max_connections")?,
             max_in_flight: count(loaded, "max_in_flight")?,
+            max_in_flight_per_address: count(loaded, "max_in_flight_per_address")?,
+            max_body_bytes_in_flight: loaded
+                .number("max_body_bytes_in_flight", MAX_BODY_BYTES as u64..=1 << 40)
+                .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))?,
             request_timeout: positive(loaded, "request_timeout")?,
             header_timeout: positive(loaded, "header_timeout")?,
             drain_delay: loaded.duration("drain_delay")?,

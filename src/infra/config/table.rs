@@ -115,6 +115,18 @@ pub const SETTINGS: &[Setting] = &[
         "1024",
         "Requests being worked on; one more is answered 503 (health still answers)",
     ),
+    setting(
+        "max_in_flight_per_address",
+        "KEYWARD_MAX_IN_FLIGHT_PER_ADDRESS",
+        "256",
+        "Those of one client address, trusted proxies apart; one more is answered 503",
+    ),
+    setting(
+        "max_body_bytes_in_flight",
+        "KEYWARD_MAX_BODY_BYTES_IN_FLIGHT",
+        "67108864",
+        "Bytes of bulk routes' bodies in memory, half of them for one client address; what has no room is answered 503",
+    ),
     setting("request_timeout", "KEYWARD_REQUEST_TIMEOUT", "30s", "Longest time for one request, its body included"),
     setting(
         "header_timeout",
@@ -191,6 +203,12 @@ pub const SETTINGS: &[Setting] = &[
         "KEYWARD_KEYS_PER_PROJECT",
         "0",
         "Keys that one project may have, revoked ones apart; 0 is off",
+    ),
+    setting(
+        "max_keys_per_project",
+        "KEYWARD_MAX_KEYS_PER_PROJECT",
+        "1000000",
+        "Keys that one project may have, revoked ones too; 0 is off",
     ),
     setting(
         "default_key_expiry",

@@ -1,18 +1,24 @@
 //! JSON bodies.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::invalid::Invalid;
+use crate::ctx::Ctx;
+use crate::infra::bodies::{NoRoom, Room};
+use crate::infra::config::MAX_BODY_BYTES;
 use crate::infra::deadline::within;
 use crate::web::problem::Problem;
+use crate::web::request::RequestContext;
 
 use crate::base::object::Object;
 
@@ -29,9 +35,9 @@ pub struct Json<T>(pub T);
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
-/// A body of a bulk route: up to 16 MiB.
+/// A body of a bulk route: up to 16 MiB; and the room that it takes, to be kept until the work is done.
 #[derive(Debug)]
-pub struct BulkJson<T>(pub T);
+pub struct BulkJson<T>(pub T, pub Room);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
@@ -44,18 +50,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for BulkJson<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Ctx> for BulkJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
-        let bytes = read(&parts.headers, inner, BULK).await?;
+        let (bytes, room) = bulk(ctx, &parts, inner).await?;
         again::ask(&parts.extensions).await?;
         if !has_json_type(&parts.headers) {
             return Err(unsupported());
         }
         // It takes a while, in which others mustn't wait.
-        tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|error| Problem::internal(&error))?.map(Self)
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        Ok(Self(parsed.map_err(|error| Problem::internal(&error))??, room))
     }
 }
 
@@ -93,7 +100,7 @@ struct Bound {
 }
 
 const ORDINARY: Bound = Bound { most: MIB, drained: 8 * MIB };
-const BULK: Bound = Bound { most: 16 * MIB, drained: 24 * MIB };
+const BULK: Bound = Bound { most: MAX_BODY_BYTES, drained: 24 * MIB };
 
 /// The slowest that a body may come: so many bytes in so much time. Whoever sends less holds a place that others wait for.
 const SLOWEST: (Duration, usize) = (Duration::from_secs(10), 5_000);
@@ -115,19 +122,28 @@ where
     if has_json_type(headers) { Ok(bytes) } else { Err(unsupported()) }
 }
 
-/// A body of JSON values, one a line, still as text: at most 16 MiB.
+/// A body of JSON values, one a line, still as text: at most 16 MiB. It gives its room back when the last part of it is dropped.
 #[derive(Debug)]
 pub struct JsonLines(pub Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for JsonLines {
+/// A text with the room that it takes.
+struct Roomed(Vec<u8>, #[expect(dead_code, reason = "held until the text is dropped")] Room);
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromRequest<Ctx> for JsonLines {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, Problem> {
         let (parts, inner) = request.into_parts();
-        let bytes = read(&parts.headers, inner, BULK).await?;
+        let (bytes, room) = bulk(ctx, &parts, inner).await?;
         again::ask(&parts.extensions).await?;
         if is_type(&parts.headers, |essence| LINES.contains(&essence)) {
-            Ok(Self(bytes.into()))
+            Ok(Self(Bytes::from_owner(Roomed(bytes, room))))
         } else {
             Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -141,7 +157,50 @@ impl<S: Send + Sync> FromRequest<S> for JsonLines {
 /// What JSON lines are declared as: there is no registered type.
 const LINES: [&str; 4] = ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/json"];
 
-async fn read<B>(headers: &HeaderMap, mut body: B, bound: Bound) -> Result<Vec<u8>, Problem>
+/// Reads a body of a bulk route into the memory that all of them share.
+async fn bulk<B>(ctx: &Ctx, parts: &Parts, body: B) -> Result<(Vec<u8>, Room), Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    // Missing only where a router is used without its layers.
+    let client = parts.extensions.get::<RequestContext>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.ip);
+    let mut room = ctx.bodies.begin(client, ctx.config.server.is_proxy(client));
+    let mut no_room = None;
+    let take = |bytes: usize| room.resize(bytes).map_err(|reason| no_room = Some(reason)).is_ok();
+    let read = read_into(&parts.headers, body, BULK, take).await;
+    match no_room {
+        None => Ok((read?, room)),
+        Some(reason) => {
+            ctx.metrics.http_shed.inc();
+            Err(Problem::unavailable(
+                "overloaded",
+                match reason {
+                    NoRoom::Client => "Too many large bodies of this client are being worked on. Try again later.",
+                    NoRoom::All => "Too many large bodies are being worked on. Try again later.",
+                },
+            ))
+        }
+    }
+}
+
+async fn read<B>(headers: &HeaderMap, body: B, bound: Bound) -> Result<Vec<u8>, Problem>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    read_into(headers, body, bound, |_| true).await
+}
+
+/// Memory is taken in steps of this many bytes at least.
+const STEP: usize = 64 * 1024;
+
+/// Reads a body. `take` is asked for so many bytes in all before they are used; where it refuses, what came is dropped, and the
+/// rest is read and thrown away like that of a body that is too large.
+async fn read_into<B>(
+    headers: &HeaderMap,
+    mut body: B,
+    bound: Bound,
+    mut take: impl FnMut(usize) -> bool,
+) -> Result<Vec<u8>, Problem>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
@@ -152,7 +211,7 @@ where
         return Err(too_large());
     }
     let (mut bytes, mut length) = (Vec::new(), 0);
-    let mut ended = false;
+    let (mut ended, mut wanted) = (false, true);
     while !ended && length <= bearable {
         let enough = length + SLOWEST.1;
         let gather = async {
@@ -163,9 +222,19 @@ where
                 };
                 let Ok(data) = frame?.into_data() else { continue };
                 length += data.len();
-                if length <= bound.most {
-                    bytes.extend_from_slice(&data);
+                if !wanted || length > bound.most {
+                    continue;
                 }
+                if length > bytes.capacity() {
+                    let capacity = length.next_power_of_two().clamp(STEP, bound.most);
+                    wanted = take(capacity);
+                    if !wanted {
+                        (bytes, _) = (Vec::new(), take(0));
+                        continue;
+                    }
+                    bytes.reserve_exact(capacity - bytes.len());
+                }
+                bytes.extend_from_slice(&data);
             }
             Ok::<(), B::Error>(())
         };

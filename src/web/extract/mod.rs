@@ -12,4 +12,4 @@ pub use again::Again;
 pub use json::{BulkJson, Json, JsonLines, Nothing, OptionalJson};
 pub use page::PageQuery;
 pub use path::{Path, Second};
-pub use query::Query;
+pub use query::{Query, unknown_parameter};

@@ -4,11 +4,21 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use crate::base::invalid::Invalid;
 use crate::web::problem::Problem;
 
 /// The query's parameters; unknown and repeated ones are refused.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
+
+/// The refusal of a parameter that a route doesn't know.
+#[must_use]
+pub fn unknown_parameter(name: &str) -> Problem {
+    let name: String = name.chars().take(64).collect();
+    let mut problem = Problem::from(Invalid::field(name, "unknown_field", "is not known here"));
+    problem.set_code("unknown_field");
+    problem
+}
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;

@@ -6,12 +6,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::ctx::Ctx;
 use crate::web::problem::Problem;
 use crate::web::rate::{self, RateLimited};
 use crate::web::request::RequestContext;
+
+use super::slots::{NoSlot, Slot, Slots};
 
 /// The largest header block, in bytes of names, values and separators. Hyper is told a larger one, so that the answer can
 /// be a problem.
@@ -22,7 +23,7 @@ const MAX_TARGET_BYTES: usize = 8 * 1024;
 
 /// Admits a request or answers `414`, `431`, `429` or `503`.
 pub async fn admission(
-    State((ctx, slots)): State<(Ctx, Arc<Semaphore>)>,
+    State((ctx, slots)): State<(Ctx, Arc<Slots>)>,
     client: RequestContext,
     request: Request,
     next: Next,
@@ -36,7 +37,7 @@ pub async fn admission(
 /// A request that was let in, for as long as it is worked on.
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    _slot: Option<SemaphorePermit<'a>>,
+    _slot: Option<Slot<'a>>,
     limit: Option<RateLimited>,
 }
 
@@ -58,7 +59,7 @@ impl Admitted<'_> {
 /// The problem to answer.
 pub fn admit<'a>(
     ctx: &Ctx,
-    slots: &'a Semaphore,
+    slots: &'a Slots,
     client: &RequestContext,
     target: &Uri,
     headers: &HeaderMap,
@@ -80,10 +81,14 @@ pub fn admit<'a>(
     if super::is_health(target.path()) {
         return Ok(Admitted { _slot: None, limit: None });
     }
-    let Ok(slot) = slots.try_acquire() else {
+    let slot = slots.take(client.ip, || ctx.config.server.is_proxy(client.ip)).map_err(|reason| {
         ctx.metrics.http_shed.inc();
-        return Err(Problem::unavailable("overloaded", "Too many requests are being worked on. Try again later."));
-    };
+        let detail = match reason {
+            NoSlot::Address => "Too many requests of this client are being worked on. Try again later.",
+            NoSlot::All => "Too many requests are being worked on. Try again later.",
+        };
+        Problem::unavailable("overloaded", detail)
+    })?;
     let limit = rate::check_address("address", &ctx.limits.all, client.ip)?;
     Ok(Admitted { _slot: Some(slot), limit })
 }

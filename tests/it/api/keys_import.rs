@@ -319,7 +319,7 @@ both_engines! {
         let logged_in = keyward::gate::people::LoggedIn { user: ada.user.parse().unwrap(), username: "ada".to_owned(), is_admin: false, expires_at: app.ctx.now(), roles: vec![(ada.project.parse().unwrap(), "owner".to_owned())] };
         let caller = Caller::Person(Person { logged_in: logged_in.into(), token_hash: Vec::new() });
         let by = By::system("test", &app.ctx);
-        let importing = |dry_run| Importing { by: &by, caller: Some(&caller), project: ada.project.parse().unwrap(), responsible: None, dry_run, partial: false, first_line: 1, first_index: 0 };
+        let importing = |dry_run| Importing { by: &by, caller: Some(&caller), project: ada.project.parse().unwrap(), responsible: None, dry_run, partial: false, revive: false, first_line: 1, first_index: 0 };
         let body = bytes::Bytes::from(lines(&[json!({"hash": hash("a")})]));
         role(&app, "member").await;
         for dry_run in [true, false] {

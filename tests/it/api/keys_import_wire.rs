@@ -43,6 +43,7 @@ pub async fn import_there(there: &Ctx, who: &Session, keys: &[Value]) -> Report 
         responsible: None,
         dry_run: false,
         partial: false,
+        revive: false,
         first_line: 1,
         first_index: 0,
     };

@@ -103,6 +103,34 @@ both_engines! {
         assert_eq!(beside.count("SELECT count(*) FROM audit_entries WHERE action = 'keys.export' AND actor_name = 'cli'").await, 2);
     }
 
+    async fn deleted_keys_come_back_only_if_the_operator_says_so(engine: Engine) {
+        let desk = Desk::open(engine).await;
+        let import = |more: &[&str]| desk.keys(&[&["import", "-", "--project", &desk.project], more].concat(), &lines(["old".to_owned()]));
+        let (shop, _) = ended(&desk.cli(&["projects", "create", "shop", "--owner", "ada", "--format", "json"], ""), 0);
+        let shop = serde_json::from_str::<Value>(&shop).unwrap()["id"].as_str().unwrap().to_owned();
+        let elsewhere = |more: &[&str]| desk.keys(&[&["import", "-", "--project", &shop], more].concat(), &lines(["old".to_owned()]));
+        let delete = || {
+            let (info, _) = ended(&desk.keys(&["info", "-", "--format", "json"], "old\n"), 0);
+            let id = serde_json::from_str::<Value>(&info).unwrap()["id"].as_str().unwrap().to_owned();
+            ended(&desk.keys(&["delete", &id, "--force"], ""), 0);
+        };
+        ended(&import(&[]), 0);
+        delete();
+        assert_eq!(ended(&import(&[]), 0).0, "0 imported, 1 skipped, 0 wrong\n");
+        assert_eq!(desk.ask("old").await, "MALFORMED");
+        assert!(ended(&elsewhere(&[]), 1).1.contains("is in use already"));
+        assert_eq!(ended(&import(&["--deleted", "--dry-run"]), 0).0, "1 would be imported, 0 skipped, 0 wrong\n");
+        assert_eq!(ended(&import(&["--deleted"]), 0).0, "1 imported, 0 skipped, 0 wrong\n");
+        assert_eq!(desk.ask("old").await, "VALID");
+        // What somebody has is not taken from them, and a second deletion is one again.
+        assert!(ended(&elsewhere(&["--deleted"]), 1).1.contains("is in use already"));
+        assert_eq!(ended(&import(&["--deleted"]), 0).0, "0 imported, 1 skipped, 0 wrong\n");
+        delete();
+        assert_eq!(ended(&import(&[]), 0).0, "0 imported, 1 skipped, 0 wrong\n");
+        // The operator's word is what counts, wherever it was.
+        assert_eq!(ended(&elsewhere(&["--deleted"]), 0).0, "1 imported, 0 skipped, 0 wrong\n");
+    }
+
     async fn what_is_not_there_or_not_said_is_refused(engine: Engine) {
         let desk = Desk::open(engine).await;
         for (arguments, status, word) in [

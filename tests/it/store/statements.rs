@@ -19,6 +19,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("keys", keys::store::STATEMENTS),
     ("keys", keys::moving::store::STATEMENTS),
     ("keys", keys::quota::store::STATEMENTS),
+    ("keys", keys::removal::store::STATEMENTS),
     ("keys", keys::secrets::store::STATEMENTS),
     ("leases", leases::store::STATEMENTS),
     ("limits", limits::store::STATEMENTS),

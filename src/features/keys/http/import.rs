@@ -35,7 +35,7 @@ impl From<ImportError> for Problem {
     fn from(error: ImportError) -> Self {
         match error {
             ImportError::NoProject => Self::not_found("project_not_found", "There is no such project."),
-            ImportError::Forbidden => forbidden(),
+            ImportError::Forbidden | ImportError::Changed => forbidden(),
             ImportError::TooMany => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_lines", "The body has more than 100,000 lines.")
             }
@@ -56,8 +56,8 @@ impl From<ImportError> for Problem {
 ///
 /// All or none: if a line is wrong, the answer is a `400` problem with the members of the report, and nothing has changed.
 /// With `partial`, what is right is taken over, 5,000 lines at a time. A key whose hash the project has already is skipped
-/// and left as it is, so the same call may be sent again. A hash that somebody else has is an error of its line,
-/// `hash_taken`.
+/// and left as it is, so the same call may be sent again; one that it had and deleted is skipped, too, and stays deleted. A
+/// hash that somebody else has or had is an error of its line, `hash_taken`.
 #[utoipa::path(
     post, path = "/v1/projects/{project}/keys:import", operation_id = "importKeys", tag = "keys",
     params(("project" = ProjectId, Path, description = "Whose keys they become"), ImportQuery),
@@ -88,6 +88,7 @@ pub(super) async fn import(
         responsible: caller.responsible(),
         dry_run: query.dry_run,
         partial: query.partial,
+        revive: false,
         first_line: 1,
         first_index: 0,
     };

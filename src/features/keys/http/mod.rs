@@ -68,7 +68,7 @@ fn too_many_keys() -> Problem {
     Problem::new(
         StatusCode::CONFLICT,
         "too_many_keys",
-        "There are as many keys as the project or one person may have; revoke one first.",
+        "There are as many keys as the project or one person may have; revoke or delete one first.",
     )
 }
 

@@ -80,6 +80,11 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// By whose rights lines are judged.
+    pub(super) fn giver(&self) -> &Giver {
+        &self.giver
+    }
+
     /// Looks at the lines of a chunk, and gives the keys that are to be added.
     pub(super) async fn judge(&mut self, mut conn: Conn<'_>, chunk: &Chunk) -> Result<Vec<NewKey>, ImportError> {
         let lines = read(chunk, self.now).await;
@@ -94,9 +99,12 @@ impl<'a> Desk<'a> {
             .flat_map(|line| line.key.scopes.iter().flat_map(Scopes::iter))
             .collect();
         self.unwanted = scopes::unknown(conn.lend(), self.importing.project, &wanted).await?;
-        let existing = store::existing(conn, self.importing.project, &hashes).await?;
+        let mut taken = store::existing(conn, self.importing.project, &hashes).await?;
+        taken.retain(|taken| !(taken.gone && self.importing.revive));
+        // One that was removed and taken over again is there twice: the key that is there counts.
+        taken.sort_unstable_by_key(|taken| !taken.gone);
         let existing: HashMap<Digest, bool> =
-            existing.into_iter().filter_map(|(hash, own)| Some((hash.as_slice().try_into().ok()?, own))).collect();
+            taken.iter().filter_map(|taken| Some((taken.hash.as_slice().try_into().ok()?, taken.own))).collect();
         let mut new = Vec::new();
         for (number, line) in lines {
             let place = Place { index: self.first_index + self.report.total_processed, line: number };
@@ -116,7 +124,8 @@ impl<'a> Desk<'a> {
         Ok(new)
     }
 
-    /// The key that a line makes; `None` for one that the project has.
+    /// The key that a line makes; `None` for one that the project has, or had: what it deleted stays deleted, as what it revoked
+    /// stays revoked.
     fn judge_line(&self, line: Line, existing: &HashMap<Digest, bool>) -> Result<Option<NewKey>, Vec<FieldError>> {
         if existing.get(&line.hash) == Some(&true) || self.seen.contains(&line.hash) {
             return Ok(None);

@@ -1,8 +1,8 @@
 //! Moving in: keys that were issued elsewhere, by the hashes of their secrets.
 //!
 //! A line is a key, known by its `hash`. One that the project has already is skipped, so that an import that was broken off
-//! is simply run again. One that anybody else has is an error that doesn't say whose: nothing of another tenant moves or
-//! shows. Either every line is right and all are taken over in one transaction, or none; where a part may do, each
+//! is simply run again; so is one that the project had and deleted. One that anybody else has or had is an error that doesn't
+//! say whose: nothing of another tenant moves or shows. Either every line is right and all are taken over in one transaction, or none; where a part may do, each
 //! [`CHUNK`] of lines is a transaction of its own.
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::features::auth::permission::{KeysImport, Permission as _};
 use crate::features::changes::{self, Change};
 use crate::features::events::{self, Event};
 use crate::features::keys::giver::Giver;
+use crate::features::keys::quota;
 use crate::features::keys::terms::Terms;
 use crate::features::projects::{self, Project, ProjectView};
 use crate::features::scopes::ScopesError;
@@ -32,7 +33,8 @@ pub const MAX_LINES: u64 = 100_000;
 pub const CHUNK: u64 = 5_000;
 /// Keys after which an import is a large one.
 const LARGE: u64 = 1_000;
-/// How often an import begins again because somebody else added one of its hashes meanwhile.
+/// How often an import begins again because somebody else added one of its hashes meanwhile, or changed what whoever imports
+/// may do.
 const ATTEMPTS: u32 = 3;
 
 /// For whom keys are taken over.
@@ -50,6 +52,8 @@ pub struct Importing<'a> {
     pub dry_run: bool,
     /// Take over what is right, although other lines aren't.
     pub partial: bool,
+    /// Take over deleted keys, too, whoever had them: the operator's own wish.
+    pub revive: bool,
     /// The line of a file on which the text begins, from 1 on.
     pub first_line: u64,
     /// How many keys stand before it.
@@ -65,6 +69,9 @@ pub enum ImportError {
     /// The permission was taken away a moment ago.
     #[error("not allowed any more")]
     Forbidden,
+    /// What the key that imports may do was changed again and again meanwhile.
+    #[error("what the caller may do has changed")]
+    Changed,
     /// More than [`MAX_LINES`].
     #[error("more than 100,000 lines")]
     TooMany,
@@ -100,6 +107,7 @@ pub async fn import(ctx: &Ctx, importing: &Importing<'_>, text: Bytes) -> Result
         let done = loop {
             match take_over(ctx, importing, part, importing.first_index + report.total_processed).await {
                 Err(ImportError::Storage(error)) if error.is_unique() && attempt < ATTEMPTS => attempt += 1,
+                Err(ImportError::Changed) if attempt < ATTEMPTS => attempt += 1,
                 done => break done?,
             }
         };
@@ -171,18 +179,27 @@ async fn take_over(
     let project = there(projects::store::lock(&mut tx, importing.project).await?)?;
     let giver = Giver::of(&mut tx, importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await?;
     let mut desk = desk(terms(ctx, tx.conn(), importing, giver).await?);
-    let mut digests = Vec::new();
+    let (mut digests, mut added) = (Vec::new(), 0);
     for chunk in chunks {
         let new = desk.judge(tx.conn(), chunk).await?;
         // Once a line is wrong nothing is kept, unless a part will do; the rest is looked at for the report.
         if desk.report.failed == 0 || importing.partial {
             store::add(&mut tx, &new).await?;
+            added += new.len();
             digests.extend(new.iter().flat_map(|new| new.secrets.iter().map(|secret| secret.hash)));
         }
     }
     if digests.is_empty() || (desk.report.failed > 0 && !importing.partial) {
         return Ok(desk.report);
     }
+    // The lines were judged by what the caller might do when this began.
+    let giver = desk.giver();
+    match giver.confirm(&mut tx, importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await? {
+        Some(true) => {}
+        Some(false) => return Err(ImportError::Changed),
+        None => return Err(ImportError::Forbidden),
+    }
+    quota::store::add(&mut tx, importing.project, added).await?;
     note(&mut tx, ctx, importing, project, &desk).await?;
     let known = Known { ctx, digests };
     tx.commit().await?;

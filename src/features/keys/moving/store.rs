@@ -14,7 +14,11 @@ use crate::{on, sql};
 macro_rules! existing {
     ($hashes:literal) => {
         concat!(
-            "SELECT s.hash, k.project_id = $2 FROM key_secrets s JOIN api_keys k ON k.id = s.key_id WHERE s.hash IN (",
+            "SELECT s.hash, k.project_id = $2 AS own, false AS gone
+             FROM key_secrets s JOIN api_keys k ON k.id = s.key_id WHERE s.hash IN (",
+            $hashes,
+            ") UNION ALL
+             SELECT f.hash, f.project_id = $2, true FROM forgotten_digests f WHERE f.hash IN (",
             $hashes,
             ")"
         )
@@ -45,7 +49,7 @@ macro_rules! add_secrets {
 }
 
 sql! {
-    /// Which of many hashes exist, in whatever project: nothing of another one leaves the statement.
+    /// Which of many hashes exist, in whatever project, or did: nothing of another one leaves the statement.
     EXISTING = Sql::pick(
         existing!("SELECT decode(value, 'hex') FROM jsonb_array_elements_text($1)"),
         existing!("SELECT unhex(value) FROM json_each($1)"),
@@ -167,12 +171,18 @@ pub(super) struct NewKey {
     pub(super) secrets: Vec<NewSecret>,
 }
 
-/// Which of these hashes exist already, and whether in this project.
-pub(super) async fn existing(
-    conn: Conn<'_>,
-    project: ProjectId,
-    hashes: &[Digest],
-) -> Result<Vec<(Vec<u8>, bool)>, DbError> {
+/// A hash that is taken.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Taken {
+    pub(super) hash: Vec<u8>,
+    /// By a key of the project that asks.
+    pub(super) own: bool,
+    /// By a key that was removed, or a secret of one.
+    pub(super) gone: bool,
+}
+
+/// Which of these hashes are taken.
+pub(super) async fn existing(conn: Conn<'_>, project: ProjectId, hashes: &[Digest]) -> Result<Vec<Taken>, DbError> {
     let hashes: Vec<String> = hashes.iter().map(hex::encode).collect();
     on!(conn, EXISTING, |c, sql| sqlx::query_as(sql).bind(Json(&hashes)).bind(project).fetch_all(c).await)
 }

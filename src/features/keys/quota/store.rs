@@ -1,4 +1,4 @@
-//! All SQL for `key_creations`, and for counting `api_keys`.
+//! All SQL for `key_creations` and `key_counts`, and for counting `api_keys`.
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId, UserId};
@@ -14,6 +14,12 @@ sql! {
         "SELECT count(*) FROM (SELECT 1 AS one FROM api_keys
                                WHERE project_id = $1 AND user_id = $2 AND revoked_at IS NULL LIMIT $3) k",
     );
+    COUNT = Sql::same("SELECT keys FROM key_counts WHERE project_id = $1");
+    ADD = Sql::same(
+        "INSERT INTO key_counts (project_id, keys) VALUES ($1, $2)
+         ON CONFLICT (project_id) DO UPDATE SET keys = key_counts.keys + excluded.keys",
+    );
+    REMOVE = Sql::same("UPDATE key_counts SET keys = keys - 1 WHERE project_id = $1 AND keys > 0");
     /// Makes two creations by one person wait for each other.
     LOCK_USER = Sql::same("UPDATE users SET keys_made = keys_made + 1 WHERE id = $1");
     /// The creation that must leave the window for the next to be allowed.
@@ -38,6 +44,23 @@ pub(in crate::features::keys) async fn count_unrevoked(
         .fetch_one(c)
         .await)?;
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// How many keys a project has, revoked ones too.
+pub(in crate::features::keys) async fn count(conn: Conn<'_>, project: ProjectId) -> Result<u32, DbError> {
+    let count: Option<i64> = on!(conn, COUNT, |c, sql| sqlx::query_scalar(sql).bind(project).fetch_optional(c).await)?;
+    Ok(u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX))
+}
+
+/// Counts keys that a transaction adds. The project's row is held; nothing is locked after this row.
+pub(in crate::features::keys) async fn add(tx: &mut Tx, project: ProjectId, keys: usize) -> Result<(), DbError> {
+    let keys = i64::try_from(keys).unwrap_or(i64::MAX);
+    on!(tx.conn(), ADD, |c, sql| sqlx::query(sql).bind(project).bind(keys).execute(c).await.map(|_| ()))
+}
+
+/// Counts one less. Nothing is locked after this row.
+pub(in crate::features::keys) async fn remove(tx: &mut Tx, project: ProjectId) -> Result<(), DbError> {
+    on!(tx.conn(), REMOVE, |c, sql| sqlx::query(sql).bind(project).execute(c).await.map(|_| ()))
 }
 
 /// For how many of them a person answers; counted up to `most`.

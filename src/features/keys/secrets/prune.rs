@@ -24,7 +24,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     let now = ctx.now();
     loop {
         let mut tx = ctx.db.begin().await?;
-        let removed = store::prune(&mut tx, now.saturating_sub(KEPT), AT_ONCE).await?;
+        let removed = store::prune(&mut tx, now.saturating_sub(KEPT), AT_ONCE, now).await?;
         let count = removed.len();
         let keys: BTreeSet<KeyId> = removed.into_iter().collect();
         for key in &keys {

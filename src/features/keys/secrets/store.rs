@@ -4,8 +4,8 @@ use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
-use crate::features::keys::Metadata;
 use crate::features::keys::format::NewSecret;
+use crate::features::keys::{Metadata, removal};
 use crate::features::projects::policy::{DepartedKeys, Policy};
 use crate::features::scopes::Scopes;
 use crate::gate::{Facts, Saved, Settings};
@@ -39,13 +39,15 @@ sql! {
         "UPDATE key_secrets SET expires_at = $2
          WHERE key_id = $1 AND (expires_at IS NULL OR ($3 AND expires_at > $2))",
     );
-    FORGET = Sql::same("DELETE FROM key_secrets WHERE key_id = $1 AND generation <= $2 AND expires_at <= $3");
+    FORGET = Sql::same(
+        "DELETE FROM key_secrets WHERE key_id = $1 AND generation <= $2 AND expires_at <= $3 RETURNING key_id, hash",
+    );
     /// A part of the superseded secrets of all keys that ended before a time.
     PRUNE = Sql::same(
         "DELETE FROM key_secrets WHERE id IN (
              SELECT s.id FROM key_secrets s JOIN api_keys k ON k.id = s.key_id
              WHERE s.expires_at < $1 AND s.generation < k.generation LIMIT $2)
-         RETURNING key_id",
+         RETURNING key_id, hash",
     );
     END = Sql::same("SELECT expires_at FROM key_secrets WHERE id = $1");
     HASHES = Sql::same("SELECT hash FROM key_secrets WHERE key_id = $1");
@@ -192,19 +194,24 @@ pub(in crate::features::keys) async fn supersede(
     on!(tx.conn(), SUPERSEDE, |c, sql| sqlx::query(sql).bind(key).bind(end).bind(all).execute(c).await.map(|_| ()))
 }
 
-/// Removes the secrets of a key up to a generation that have ended.
+/// Removes the secrets of a key up to a generation that have ended. Their digests stay taken.
 pub(in crate::features::keys) async fn forget(
     tx: &mut Tx,
     key: KeyId,
     generation: i64,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    on!(tx.conn(), FORGET, |c, sql| sqlx::query(sql).bind(key).bind(generation).bind(now).execute(c).await.map(|_| ()))
+    let removed: Vec<(KeyId, Vec<u8>)> =
+        on!(tx.conn(), FORGET, |c, sql| sqlx::query_as(sql).bind(key).bind(generation).bind(now).fetch_all(c).await)?;
+    removal::store::secrets(tx, &removed, now).await
 }
 
-/// Removes superseded secrets that ended before `limit`, so many at most; gives the key of each.
-pub(super) async fn prune(tx: &mut Tx, limit: Timestamp, at_once: i64) -> Result<Vec<KeyId>, DbError> {
-    on!(tx.conn(), PRUNE, |c, sql| sqlx::query_scalar(sql).bind(limit).bind(at_once).fetch_all(c).await)
+/// Removes superseded secrets that ended before `limit`, so many at most; gives the key of each. Their digests stay taken.
+pub(super) async fn prune(tx: &mut Tx, limit: Timestamp, at_once: i64, now: Timestamp) -> Result<Vec<KeyId>, DbError> {
+    let removed: Vec<(KeyId, Vec<u8>)> =
+        on!(tx.conn(), PRUNE, |c, sql| sqlx::query_as(sql).bind(limit).bind(at_once).fetch_all(c).await)?;
+    removal::store::secrets(tx, &removed, now).await?;
+    Ok(removed.into_iter().map(|(key, _)| key).collect())
 }
 
 /// What a shown secret belongs to. The caller compares the project with what it may see.

@@ -58,10 +58,15 @@ pub(super) async fn import(
     State(ctx): State<Ctx>,
     InProject { caller, by, project, .. }: InProject<ScopesImport>,
     Query(query): Query<ImportQuery>,
-    BulkJson(body): BulkJson<Bulk>,
+    BulkJson(body, _room): BulkJson<Bulk>,
 ) -> Result<axum::Json<Imported>, Problem> {
     let may_switch = caller.access(&ctx, ScopesUpdate::SCOPE, project).await? == Access::Granted;
-    let options = Options { dry_run: query.dry_run, partial: query.partial, existing: Existing::Update, may_switch };
+    let options = Options {
+        dry_run: query.dry_run || body.dry_run,
+        partial: query.partial,
+        existing: Existing::Update,
+        may_switch,
+    };
     Ok(axum::Json(import::import(&ctx, &by, project, body.read()?, options).await?))
 }
 

@@ -17,13 +17,24 @@ use crate::features::scopes::described::{self, DescribedError};
 use crate::features::scopes::import::Imported;
 use crate::features::scopes::openapi::{Actions, DerivedScope, Namespace, Options, Strategy, Unmapped};
 use crate::infra::net::{Fetch, OutboundError, Schemes};
-use crate::web::extract::BulkJson;
+use crate::web::extract::{BulkJson, Query};
 use crate::web::problem::Problem;
 
 /// The largest document that is fetched, in bytes.
 const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
 /// How long fetching one may take: less than a request may.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How to import.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WishQuery {
+    /// Only say what would be done; the same as in the body.
+    #[serde(default)]
+    #[param(required = false, default = false)]
+    dry_run: bool,
+}
 
 /// Where the document is, and how scopes are named.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -82,7 +93,7 @@ pub(super) struct Answer {
 /// Reads 3.0 and 3.1, JSON and YAML. Scopes that the catalogue doesn't hold are added; those that it holds stay as they are.
 #[utoipa::path(
     post, path = "/v1/projects/{project}/scopes:from-openapi", operation_id = "scopesFromOpenapi", tag = "projects",
-    params(("project" = ProjectId, Path, description = "Whose catalogue")),
+    params(("project" = ProjectId, Path, description = "Whose catalogue"), WishQuery),
     request_body(content = Wish, description = "The document, and how scopes are named"),
     responses(
         (status = 200, description = "What was added, or would be", body = Answer),
@@ -96,7 +107,8 @@ pub(super) struct Answer {
 pub(super) async fn from_openapi(
     State(ctx): State<Ctx>,
     InProject { by, project, .. }: InProject<ScopesImport>,
-    BulkJson(wish): BulkJson<Wish>,
+    Query(query): Query<WishQuery>,
+    BulkJson(wish, _room): BulkJson<Wish>,
 ) -> Result<Json<Answer>, Problem> {
     let document = match (wish.document, wish.url) {
         (Some(document), None) => text_of(&document)?,
@@ -105,7 +117,8 @@ pub(super) async fn from_openapi(
     };
     let options =
         Options { strategy: wish.strategy, namespace: wish.namespace, actions: wish.actions.unwrap_or_default() };
-    let (imported, derived) = described::bring(&ctx, &by, project, document, options, wish.dry_run).await?;
+    let (imported, derived) =
+        described::bring(&ctx, &by, project, document, options, query.dry_run || wish.dry_run).await?;
     Ok(Json(Answer {
         imported,
         title: derived.title,
