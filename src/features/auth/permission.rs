@@ -96,6 +96,8 @@ permissions! {
     ScopesImport = "keyward:scopes:import";
     /// Export the catalogue.
     ScopesExport = "keyward:scopes:export";
+    /// See how much keys are used.
+    UsageRead = "keyward:usage:read";
 }
 
 instance_permissions! {
@@ -160,6 +162,7 @@ impl Role {
                 ProjectsSuspend::SCOPE,
                 "keyward:members:*",
                 "keyward:scopes:*",
+                UsageRead::SCOPE,
             ],
             Self::Member => &[
                 KeysRead::SCOPE,
@@ -172,8 +175,11 @@ impl Role {
                 ProjectsRead::SCOPE,
                 MembersRead::SCOPE,
                 ScopesRead::SCOPE,
+                UsageRead::SCOPE,
             ],
-            Self::Viewer => &[KeysRead::SCOPE, ProjectsRead::SCOPE, MembersRead::SCOPE, ScopesRead::SCOPE],
+            Self::Viewer => {
+                &[KeysRead::SCOPE, ProjectsRead::SCOPE, MembersRead::SCOPE, ScopesRead::SCOPE, UsageRead::SCOPE]
+            }
         }
     }
 
