@@ -163,6 +163,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     keys::quota::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
     tx.commit().await?;
     requests::log::prune(ctx).await?;
+    usage::flush::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
     projects::end::purge(ctx).await

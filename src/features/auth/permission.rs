@@ -100,6 +100,8 @@ permissions! {
     ScopesImport = "keyward:scopes:import";
     /// Export the catalogue.
     ScopesExport = "keyward:scopes:export";
+    /// See how much keys are used.
+    UsageRead = "keyward:usage:read";
 }
 
 instance_permissions! {
