@@ -96,6 +96,8 @@ permissions! {
     ScopesImport = "keyward:scopes:import";
     /// Export the catalogue.
     ScopesExport = "keyward:scopes:export";
+    /// Export the audit trail: the project's entries; administrators and keys of the system project all of it.
+    AuditExport = "keyward:audit:export";
 }
 
 instance_permissions! {
@@ -111,6 +113,8 @@ instance_permissions! {
     UsersDelete = "keyward:users:delete";
     /// Give people a new password.
     UsersResetPassword = "keyward:users:reset-password";
+    /// Verify the audit trail, and see its checkpoints.
+    AuditVerify = "keyward:audit:verify";
 }
 
 /// A person's part in a project.
@@ -160,6 +164,7 @@ impl Role {
                 ProjectsSuspend::SCOPE,
                 "keyward:members:*",
                 "keyward:scopes:*",
+                AuditExport::SCOPE,
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

@@ -3,6 +3,7 @@
 //! Precedence: defaults, then the file, then the environment, then flags. A name that isn't in the table is an error that
 //! says which one was probably meant.
 
+mod audit;
 mod auth;
 mod database;
 mod keys;
@@ -13,6 +14,7 @@ mod server;
 mod source;
 mod table;
 
+pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES, PREFIX_RULE, is_prefix};
@@ -40,6 +42,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Requests that the service makes itself.
     pub outbound: OutboundConfig,
+    /// The audit trail's proof.
+    pub audit: AuditConfig,
 }
 
 impl Config {
@@ -56,6 +60,7 @@ impl Config {
             projects: ProjectsConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
+            audit: AuditConfig::parse(loaded)?,
         })
     }
 }

@@ -229,6 +229,36 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("key_cache_entries", "KEYWARD_KEY_CACHE_ENTRIES", "2000000", "Keys held in memory for verification"),
     setting("key_cache_bytes", "KEYWARD_KEY_CACHE_BYTES", "1073741824", "Bytes that they may take together"),
+    secret(setting(
+        "audit_signing_key",
+        "KEYWARD_AUDIT_SIGNING_KEY",
+        "",
+        "Ed25519 seed (32 bytes in base64) that signs the audit trail; share it among replicas",
+    )),
+    setting(
+        "audit_signing_key_file",
+        "KEYWARD_AUDIT_SIGNING_KEY_FILE",
+        "",
+        "File that holds that seed, made if absent; beside the SQLite file, or keyward-audit.key, where not set",
+    ),
+    setting(
+        "audit_public_keys",
+        "KEYWARD_AUDIT_PUBLIC_KEYS",
+        "",
+        "Former public keys (base64) whose signatures on the audit trail still count, separated by commas",
+    ),
+    setting(
+        "audit_head_file",
+        "KEYWARD_AUDIT_HEAD_FILE",
+        "",
+        "File that remembers the newest signed head outside of the database; beside the key's file where not set",
+    ),
+    setting(
+        "audit_retention",
+        "KEYWARD_AUDIT_RETENTION",
+        "0",
+        "How long audit entries are kept, such as 365d; 0 is for ever",
+    ),
     flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",
