@@ -163,7 +163,7 @@ both_engines! {
         assert_eq!(found["valid"], false, "{found}");
         assert_eq!(found["reason"], "rewritten", "{found}");
         // Without what the process remembers, and without checkpoints: the signature is left.
-        sql(&app, "DELETE FROM audit_checkpoints").await;
+        sql(&app, "DELETE FROM audit_checkpoints; DELETE FROM audit_entries WHERE seq IS NULL").await;
         let other = beside(&app).await;
         for (tampering, reason) in [
             ("UPDATE audit_head SET seq = seq", "signature"),
@@ -261,7 +261,7 @@ both_engines! {
         assert_eq!(verdict(&app, &root, &format!("?from_seq=5&from_hash={four}")).await["valid"], true);
         is_broken(&verdict(&app, &root, &format!("?from_seq=5&from_hash={five}")).await, 5, "changed");
         assert_eq!(verdict(&app, &root, &format!("?checkpoint=5:{five}")).await["valid"], true);
-        is_broken(&verdict(&app, &root, &format!("?checkpoint=5:{four}")).await, 2, "rewritten");
+        assert_eq!(verdict(&app, &root, &format!("?checkpoint=5:{four}")).await["reason"], "rewritten");
         let behind = verdict(&app, &root, &format!("?checkpoint=4000:{four}")).await;
         assert_eq!(behind["reason"], "truncated", "{behind}");
         for (query, field) in [
@@ -269,7 +269,7 @@ both_engines! {
             ("from_seq=2&from_hash=xx", "from_hash"), ("checkpoint=5", "checkpoint"), ("checkpoint=05:00", "checkpoint"),
         ] {
             let refused = app.get(&format!("/v1/audit:verify?{query}")).token(&root.token).send().await;
-            let problem = refused.problem(400, "invalid_value");
+            let problem = refused.problem(400, "invalid_request");
             assert_eq!(problem["errors"][0]["field"], field, "{query}");
         }
         app.get("/v1/audit:verify?from_seq=4000").token(&root.token).send().await.problem(404, "seq_not_found");
@@ -300,7 +300,7 @@ both_engines! {
         let public = PublicKey::parse(text(key, "public_key")).unwrap();
         assert_eq!((text(key, "id"), PublicKey::parse(text(key, "pem"))), (public.id().as_str(), Some(public)));
         assert_eq!((text(&key["jwk"], "crv"), text(&key["jwk"], "x")), ("Ed25519", public.base64url().as_str()));
-        app.get("/v1/audit/keys").send().await.problem(401, "unauthorized");
+        app.get("/v1/audit/keys").send().await.problem(401, "unauthenticated");
         // The first seal is a checkpoint, and one each hour in which something happens.
         let list = async |query: &str| app.get(&format!("/v1/audit/checkpoints{query}")).token(&root.token).send().await.expect(200).json();
         let before = list("").await["data"].as_array().unwrap().len();
@@ -320,7 +320,7 @@ both_engines! {
         assert_eq!((&first["data"][0], &second["data"][0]), (&page["data"][0], &page["data"][1]));
         let stranger = app.get("/v1/audit/checkpoints").token(&ada.token).send().await;
         stranger.problem(403, "forbidden");
-        app.get("/v1/audit/checkpoints?cursor=x").token(&root.token).send().await.problem(400, "invalid_cursor");
+        app.get("/v1/audit/checkpoints?cursor=x").token(&root.token).send().await.problem(400, "invalid_request");
         app.get("/v1/audit:verify").token(&ada.token).send().await.problem(403, "forbidden");
         let machine = system_key(&app, &["keyward:audit:verify"]).await;
         app.get("/v1/audit:verify").api_key(&machine).send().await.expect(200);
@@ -403,7 +403,7 @@ both_engines! {
         let none = exported(&app, &root.token, "?since=2040-01-01T00:00:00Z").await;
         assert_eq!(none.lines().count(), 2, "{none}");
         assert!(offline(&app, &none, Vec::new()).valid);
-        app.get("/v1/audit:export?since=2040-01-01T00:00:00Z&until=2030-01-01T00:00:00Z").token(&root.token).send().await.problem(400, "invalid_value");
+        app.get("/v1/audit:export?since=2040-01-01T00:00:00Z&until=2030-01-01T00:00:00Z").token(&root.token).send().await.problem(400, "invalid_request");
     }
 
     async fn members_export_their_projects_alone(engine: Engine) {
@@ -428,6 +428,36 @@ both_engines! {
         let machine = app.key(&ada, json!({"scopes": ["keyward:audit:export"]})).await;
         let own = app.get("/v1/audit:export").api_key(text(&machine, "key")).send().await.expect(200).text();
         assert!(own.contains("\"scope\":\"projects\"") && own.contains(&ada.project) && !own.contains(&ours));
+    }
+
+    async fn a_slow_reader_of_a_long_export_keeps_nobody_waiting(engine: Engine) {
+        let app = App::start_with(engine, &[ADMIN[0], ADMIN[1], MANY_KEYS, ("KEYWARD_DATABASE_MAX_CONNECTIONS", "2")]).await;
+        let root = admin(&app).await;
+        let columns = "id, at, actor_type, action, resource_type, outcome, user_agent";
+        let filler = "x".repeat(400);
+        sql(&app, &match engine {
+            Engine::Sqlite => format!("INSERT INTO audit_entries ({columns}) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+                SELECT 'aud_' || substr('00000000000000000000000000' || i, -26), 1767225600000000 + i, 'system', 'x', 'x', 'success', '{filler}' FROM n"),
+            Engine::Postgres => format!("INSERT INTO audit_entries ({columns}) SELECT 'aud_' || lpad(i::text, 26, '0'), timestamptz '2026-01-01' + i * interval '1 microsecond', 'system', 'x', 'x', 'success', '{filler}' FROM generate_series(1, 20000) i"),
+        }).await;
+        seal::seal(&app.ctx).await.unwrap();
+        // Several that have begun, and read no further for now: more than there are connections.
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            let answer = app.http.get(format!("{}/v1/audit:export", app.url)).bearer_auth(&root.token).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            answers.push(answer);
+        }
+        let key = app.key(&root, json!({})).await;
+        app.patch(&path(&key, "")).token(&root.token).json(&json!({"name": "meanwhile"})).send().await.expect(200);
+        seal::seal(&app.ctx).await.unwrap();
+        for answer in answers {
+            let lines = answer.text().await.unwrap();
+            let found = offline(&app, &lines, Vec::new());
+            assert!(found.valid && found.checked > 20_000, "{found:?}");
+        }
+        let found = verdict(&app, &root, "").await;
+        assert!(found["valid"] == true && found["checkpoints"].as_u64().unwrap() > 10, "{found}");
     }
 
     async fn large_numbers_are_kept_exactly(engine: Engine) {
