@@ -129,7 +129,7 @@ both_engines! {
         ] {
             let app = start(engine).await;
             let root = trail(&app, 15).await;
-            sql(&app, &format!("DELETE FROM audit_entries WHERE seq > 15; UPDATE audit_head SET seq = seq;")).await;
+            sql(&app, "DELETE FROM audit_entries WHERE seq > 15; UPDATE audit_head SET seq = seq;").await;
             let clean = verdict(&app, &root, "").await;
             assert_eq!(clean["valid"], true, "{clean}");
             sql(&app, tampering).await;
@@ -387,7 +387,7 @@ both_engines! {
         let app = start(engine).await;
         let root = trail(&app, 6).await;
         let first = app.count("SELECT max(seq) FROM audit_entries").await;
-        app.advance(Duration::from_secs(7_200));
+        app.advance(Duration::from_hours(2));
         let since = Timestamp::parse("2031-05-06T13:30:00Z").unwrap();
         let login = admin(&app).await;
         app.key(&login, json!({})).await;
@@ -503,7 +503,7 @@ both_engines! {
         let old = app.count("SELECT max(seq) FROM audit_entries").await;
         prune::prune(&app.ctx).await.unwrap();
         assert_eq!(app.count("SELECT min(seq) FROM audit_entries").await, 1, "nothing is old yet");
-        app.advance(Duration::from_secs(31 * 86_400));
+        app.advance(Duration::from_hours(31 * 24));
         let key = app.key(&root, json!({})).await;
         seal::seal(&app.ctx).await.unwrap();
         prune::prune(&app.ctx).await.unwrap();
@@ -530,7 +530,7 @@ both_engines! {
     async fn what_is_broken_is_not_pruned(engine: Engine) {
         let app = App::start_with(engine, &[ADMIN[0], ADMIN[1], MANY_KEYS, ("KEYWARD_AUDIT_RETENTION", "30d"), super::support::LONG_SESSIONS]).await;
         let root = trail(&app, 10).await;
-        app.advance(Duration::from_secs(31 * 86_400));
+        app.advance(Duration::from_hours(31 * 24));
         app.key(&root, json!({})).await;
         seal::seal(&app.ctx).await.unwrap();
         sql(&app, "UPDATE audit_entries SET actor_name = 'mallory' WHERE seq = 4").await;
