@@ -9,6 +9,7 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::base::rng::Rng;
 use crate::gate::{self, Bounds, Gate, Limit, Moment, Sample, ServerDefaults};
 use crate::infra::address_limit::AddressLimit;
+use crate::infra::audit_key::Keyring;
 use crate::infra::bodies::Bodies;
 use crate::infra::config::{Config, MAX_BODY_BYTES};
 use crate::infra::db::Db;
@@ -53,6 +54,7 @@ pub struct Capabilities {
     steady_origin: u64,
     draining: AtomicBool,
     access_log: OnceLock<AccessLog>,
+    keyring: OnceLock<Keyring>,
 }
 
 /// One limit a purpose, so that one can't use up the other.
@@ -99,6 +101,7 @@ impl Ctx {
                 .saturating_sub(micros(clock.monotonic())),
             draining: AtomicBool::new(false),
             access_log: OnceLock::new(),
+            keyring: OnceLock::new(),
             metrics,
             db,
             clock,
@@ -194,6 +197,18 @@ impl Capabilities {
     pub fn set_access_log(&self, log: AccessLog) {
         // A second one would be the same process's.
         drop(self.access_log.set(log));
+    }
+
+    /// The keys of the audit trail; none, until they are read.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        static NONE: Keyring = Keyring::empty();
+        self.keyring.get().unwrap_or(&NONE)
+    }
+
+    /// Gives the keys of the audit trail; the first word counts.
+    pub fn set_keyring(&self, keyring: Keyring) {
+        drop(self.keyring.set(keyring));
     }
 
     /// How long the process has been up.

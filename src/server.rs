@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
-    auth, health, keys, leases, limits, members, projects, random, requests, scopes, sessions, usage, users,
+    audit, auth, health, keys, leases, limits, members, projects, random, requests, scopes, sessions, usage, users,
 };
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
@@ -60,6 +60,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
         (name = "requests", description = "The request log, and reports of services that judge by themselves"),
         (name = "usage", description = "How much keys are used, for what, and how it comes out"),
+        (name = "audit", description = "Who did what, and the proof of it"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -77,6 +78,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(scopes::http::router())
         .merge(requests::http::router())
         .merge(usage::http::router())
+        .merge(audit::chain::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));

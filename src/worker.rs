@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::ctx::Ctx;
+use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
 use crate::features::{idempotency, keys, leases, projects, requests, sessions, usage};
 use crate::infra::db::DbError;
@@ -39,6 +40,7 @@ impl Workers {
         follow::start(ctx, &position).await?;
         leases::read_in(ctx).await?;
         projects::origins::read_in(ctx).await?;
+        chain::start(ctx).await?;
         Ok(Self::spawn(ctx, position))
     }
 
@@ -86,6 +88,13 @@ impl Workers {
                 async move { prune(&ctx).await }
             }
         };
+        let seal = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { chain::seal::seal(&ctx).await }
+            }
+        };
         let forget = {
             let ctx = ctx.clone();
             move || {
@@ -107,6 +116,7 @@ impl Workers {
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
             reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
+            reconcile::spawn("audit trail", chain::seal::INTERVAL, never_woken(), stopping.clone(), seal),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping, forget),
@@ -122,6 +132,8 @@ impl Workers {
             // A reconciler catches its own panics.
             drop(task.await);
         }
+        // What the others have just written, too. What can't be sealed now is after the next start, and told already.
+        drop(chain::seal::seal(&self.ctx).await);
         let unwritten = &self.ctx.gate.unwritten;
         let lost = unwritten.len() + unwritten.desk.lock().await.taken.len();
         if lost > 0 {
@@ -166,5 +178,6 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     usage::flush::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
-    projects::end::purge(ctx).await
+    projects::end::purge(ctx).await?;
+    chain::prune::prune(ctx).await
 }

@@ -165,6 +165,8 @@ ids! {
     EventId = "evt_";
     /// An entry of the audit trail.
     AuditId = "aud_";
+    /// A checkpoint of the audit trail.
+    CheckpointId = "chk_";
     /// A scope of a project's catalogue.
     ScopeId = "scp_";
     /// Work done elsewhere that holds one of a key's places.

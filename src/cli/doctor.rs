@@ -1,11 +1,14 @@
 //! `keyward doctor`: what an operator would want to know before it goes wrong.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::base::clock::{Clock as _, SystemClock, Timestamp};
+use crate::base::rng::SystemRng;
+use crate::infra::audit_key::{Keyring, key_file};
 use crate::infra::config::{Config, DatabaseUrl, Registration};
 use crate::infra::db::{self, Db, MigrationState};
 
@@ -67,6 +70,8 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
         let (verdict, detail) = port(address);
         find(check, verdict, detail);
     }
+    let (verdict, detail) = audit_key(config);
+    find("audit key", verdict, detail);
     for detail in unsafe_settings(config) {
         find("settings", Verdict::Warning, detail);
     }
@@ -125,6 +130,48 @@ async fn clocks(db: &Db, ours: Timestamp) -> (Verdict, String) {
     }
 }
 
+/// What signs the audit trail.
+fn audit_key(config: &Config) -> (Verdict, String) {
+    let keyring = Keyring::open(&config.audit, &config.database, &SystemRng, false);
+    let path = config.audit.signing_key_file.clone().unwrap_or_else(|| key_file(&config.database));
+    let place = path.display();
+    let is_there = config.audit.signing_key.is_some() || path.exists();
+    match keyring.signer() {
+        #[cfg(unix)]
+        Some(_) if config.audit.signing_key.is_none() && is_open_to_others(&path) => {
+            (Verdict::Warning, format!("{place} can be read by others on this machine (chmod 600)"))
+        }
+        Some(signer) => (Verdict::Ok, format!("the trail is signed by the key {}", signer.public().id())),
+        None if is_there => {
+            let trouble = keyring.trouble().unwrap_or_default();
+            (Verdict::Failed, format!("the audit trail isn't signed: {trouble}"))
+        }
+        None if !is_writable(&path) => (
+            Verdict::Warning,
+            format!(
+                "the audit trail won't be signed: {place} can't be made (KEYWARD_AUDIT_SIGNING_KEY or KEYWARD_AUDIT_SIGNING_KEY_FILE)"
+            ),
+        ),
+        None if matches!(config.database.url, DatabaseUrl::Postgres(_)) => (
+            Verdict::Ok,
+            format!("the first start makes {place}; other replicas need the same key (KEYWARD_AUDIT_SIGNING_KEY)"),
+        ),
+        None => (Verdict::Ok, format!("the first start makes {place}")),
+    }
+}
+
+/// Whether a file could be made there.
+fn is_writable(path: &Path) -> bool {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::metadata(directory).is_ok_and(|meta| meta.is_dir() && !meta.permissions().readonly())
+}
+
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
+}
+
 fn port(address: SocketAddr) -> (Verdict, String) {
     match TcpListener::bind(address) {
         Ok(_) => (Verdict::Ok, format!("{address} is free")),
@@ -167,11 +214,10 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
         );
     }
     #[cfg(unix)]
-    if let DatabaseUrl::Sqlite(path) = &config.database.url {
-        use std::os::unix::fs::PermissionsExt as _;
-        if std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {
-            warn("the SQLite file can be read by others on this machine (chmod 600)");
-        }
+    if let DatabaseUrl::Sqlite(path) = &config.database.url
+        && is_open_to_others(path)
+    {
+        warn("the SQLite file can be read by others on this machine (chmod 600)");
     }
     if let DatabaseUrl::Postgres(url) = &config.database.url {
         let url = url.expose();

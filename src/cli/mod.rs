@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit status: 0 done, 1 refused or not found, 2 usage.
 
 mod args;
+mod audit;
 mod config;
 mod doctor;
 mod keys;
@@ -11,6 +12,7 @@ mod limits;
 mod moving;
 mod output;
 mod projects;
+mod proof;
 mod ratelimit;
 mod scopes;
 mod serve;
@@ -98,6 +100,11 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
     if let Command::Completions { shell } = command {
         return output::completions(shell);
     }
+    if let Command::Audit(args::Audit::Verify(args)) = &command
+        && let Some(path) = &args.file
+    {
+        return proof::verify_file(args, path, format);
+    }
     let file = file.or_else(|| std::env::var_os("KEYWARD_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
     let loaded = Loaded::load(file.as_deref(), environment()?, flags)?;
     let config = Config::parse(&loaded)?;
@@ -121,6 +128,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             | Command::Ratelimit(_)
             | Command::Usage(_)
             | Command::Scopes(_)
+            | Command::Audit(_)
                 if command.only_looks() && is_missing(&config) =>
             {
                 Err(no_database())
@@ -131,6 +139,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
             Command::Usage(command) => usage::run(&ready(config).await?, command, format).await,
             Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
+            Command::Audit(command) => audit::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }
     })

@@ -4,6 +4,7 @@
 //! Imports `base` alone. Knows no HTTP route and no feature.
 
 pub mod address_limit;
+pub mod audit_key;
 pub mod bodies;
 pub mod config;
 pub mod db;

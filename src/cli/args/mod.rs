@@ -1,6 +1,8 @@
 //! What can be said on the command line.
 
+mod audit;
 mod keys;
+mod proof;
 
 use std::path::PathBuf;
 
@@ -9,7 +11,9 @@ use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Su
 use crate::gate::MAX_CONCURRENCY;
 use crate::infra::config::SETTINGS;
 
+pub(crate) use audit::Audit;
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
+pub(crate) use proof::{ExportTrail, VerifyTrail};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -76,6 +80,9 @@ pub(crate) enum Command {
     /// List, import and export a project's catalogue of scopes.
     #[command(subcommand)]
     Scopes(Scopes),
+    /// Verify and export the audit trail.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -105,6 +112,7 @@ impl Command {
                 | Self::Ratelimit(_)
                 | Self::Usage(_)
                 | Self::Scopes(_)
+                | Self::Audit(_)
         )
     }
 }

@@ -1,5 +1,6 @@
-//! Who did what: an entry for every change, in the change's own transaction. What reads the trail comes later.
+//! Who did what: an entry for every change, in the change's own transaction; and the proof that none was touched (`chain`).
 
+pub mod chain;
 pub mod store;
 
 use serde_json::{Map, Value, json};

@@ -7,6 +7,7 @@ use crate::infra::db::{DbError, Sql, Tx};
 use crate::{on, sql};
 
 use super::Entry;
+use super::chain::rules::make_exact;
 
 sql! {
     INSERT = Sql::same(
@@ -19,6 +20,11 @@ sql! {
 /// Adds an entry.
 pub(super) async fn insert(tx: &mut Tx, id: AuditId, entry: &Entry<'_>) -> Result<(), DbError> {
     let (actor, origin) = (&entry.by.actor, &entry.by.origin);
+    // As it will be sealed: every number exact.
+    let mut changes = entry.changes.clone();
+    if let Some(changes) = &mut changes {
+        make_exact(changes);
+    }
     on!(tx.conn(), INSERT, |c, sql| sqlx::query(sql)
         .bind(id)
         .bind(entry.at)
@@ -33,7 +39,7 @@ pub(super) async fn insert(tx: &mut Tx, id: AuditId, entry: &Entry<'_>) -> Resul
         .bind(&origin.id)
         .bind(origin.ip.to_string())
         .bind(origin.user_agent())
-        .bind(entry.changes.as_ref().map(Json))
+        .bind(changes.as_ref().map(Json))
         .execute(c)
         .await
         .map(|_| ()))

@@ -102,6 +102,8 @@ permissions! {
     ScopesExport = "keyward:scopes:export";
     /// See how much keys are used.
     UsageRead = "keyward:usage:read";
+    /// Export the audit trail: the project's entries; administrators and keys of the system project all of it.
+    AuditExport = "keyward:audit:export";
 }
 
 instance_permissions! {
@@ -117,6 +119,8 @@ instance_permissions! {
     UsersDelete = "keyward:users:delete";
     /// Give people a new password.
     UsersResetPassword = "keyward:users:reset-password";
+    /// Verify the audit trail, and see its checkpoints.
+    AuditVerify = "keyward:audit:verify";
 }
 
 /// A person's part in a project.
@@ -167,6 +171,7 @@ impl Role {
                 "keyward:members:*",
                 "keyward:scopes:*",
                 "keyward:usage:*",
+                AuditExport::SCOPE,
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

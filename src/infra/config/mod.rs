@@ -3,6 +3,7 @@
 //! Precedence: defaults, then the file, then the environment, then flags. A name that isn't in the table is an error that
 //! says which one was probably meant.
 
+mod audit;
 mod auth;
 mod database;
 mod keys;
@@ -15,6 +16,7 @@ mod source;
 mod table;
 mod usage;
 
+pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
@@ -48,6 +50,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Requests that the service makes itself.
     pub outbound: OutboundConfig,
+    /// The audit trail's proof.
+    pub audit: AuditConfig,
 }
 
 impl Config {
@@ -66,6 +70,7 @@ impl Config {
             usage: UsageConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
+            audit: AuditConfig::parse(loaded)?,
         })
     }
 }

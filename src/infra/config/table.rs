@@ -268,6 +268,36 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("usage_keep_hours", "KEYWARD_USAGE_KEEP_HOURS", "90d", "How long usage is kept by the hour, at least 2d"),
     setting("usage_keep_days", "KEYWARD_USAGE_KEEP_DAYS", "0", "How long usage is kept by the day; 0 is for ever"),
+    secret(setting(
+        "audit_signing_key",
+        "KEYWARD_AUDIT_SIGNING_KEY",
+        "",
+        "Ed25519 seed (32 bytes in base64) that signs the audit trail; share it among replicas",
+    )),
+    setting(
+        "audit_signing_key_file",
+        "KEYWARD_AUDIT_SIGNING_KEY_FILE",
+        "",
+        "File that holds that seed, made if absent; beside the SQLite file, or keyward-audit.key, where not set",
+    ),
+    setting(
+        "audit_public_keys",
+        "KEYWARD_AUDIT_PUBLIC_KEYS",
+        "",
+        "Former public keys (base64) whose signatures on the audit trail still count, separated by commas",
+    ),
+    setting(
+        "audit_head_file",
+        "KEYWARD_AUDIT_HEAD_FILE",
+        "",
+        "File that remembers the newest signed head outside of the database; beside the key's file where not set",
+    ),
+    setting(
+        "audit_retention",
+        "KEYWARD_AUDIT_RETENTION",
+        "0",
+        "How long audit entries are kept, such as 365d; 0 is for ever",
+    ),
     flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",

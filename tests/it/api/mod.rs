@@ -1,6 +1,7 @@
 //! The HTTP contract, a file a route or a subject; every test on both engines.
 
 mod address_limits;
+mod audit_chain;
 mod audit_events;
 mod cache;
 mod cache_others;

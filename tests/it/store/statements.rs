@@ -13,6 +13,7 @@ use crate::harness::{Scratch, settings};
 /// A store that isn't listed here fails `tests/it/architecture.rs`.
 pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("audit", audit::store::STATEMENTS),
+    ("audit", audit::chain::store::STATEMENTS),
     ("changes", changes::store::STATEMENTS),
     ("events", events::store::STATEMENTS),
     ("idempotency", idempotency::store::STATEMENTS),

@@ -1,0 +1,358 @@
+//! All SQL for the chain: sealing, walking, heads and checkpoints.
+
+use serde::Serialize;
+use sqlx::types::Json;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{CheckpointId, ProjectId};
+use crate::base::page::{Cursor, Limit};
+use crate::infra::db::{Conn, DbError, Sql, Tx};
+use crate::{on, sql};
+
+use super::rules::{Hash, Kind, Record, RecordActor, RecordResource};
+use super::{Checkpoint, Signed};
+
+sql! {
+    IS_UNSEALED = Sql::same("SELECT EXISTS (SELECT 1 FROM audit_entries WHERE seq IS NULL)");
+    UNSEALED = Sql::same(
+        "SELECT id, seq, at, actor_type, actor_id, actor_name, action, resource_type, resource_id, project_id, outcome,
+             request_id, ip, user_agent, CAST(changes AS TEXT) AS changes, previous_hash, hash
+         FROM audit_entries WHERE seq IS NULL ORDER BY at, id LIMIT $1",
+    );
+    COUNT_UNSEALED = Sql::same(
+        "SELECT count(*), min(at) FROM (SELECT at FROM audit_entries WHERE seq IS NULL ORDER BY at, id LIMIT $1) u",
+    );
+    SEAL = Sql::pick(
+        "UPDATE audit_entries SET seq = u.seq, previous_hash = decode(u.previous, 'hex'), hash = decode(u.hash, 'hex')
+         FROM jsonb_to_recordset($1) AS u(id text, seq bigint, previous text, hash text) WHERE audit_entries.id = u.id",
+        "UPDATE audit_entries SET seq = u.seq, previous_hash = u.previous, hash = u.hash
+         FROM (SELECT e.value ->> 'id' AS id, e.value ->> 'seq' AS seq, unhex(e.value ->> 'previous') AS previous,
+             unhex(e.value ->> 'hash') AS hash FROM json_each($1) e) u WHERE audit_entries.id = u.id",
+    );
+    REWRITE = Sql::same("UPDATE audit_entries SET changes = $2 WHERE id = $1 AND seq IS NULL");
+    LOCK_HEAD = Sql::same("UPDATE audit_head SET seq = seq WHERE id = 1");
+    HEAD = Sql::same("SELECT seq, hash, at, key_id, signature FROM audit_head WHERE id = 1");
+    SET_HEAD = Sql::same("UPDATE audit_head SET seq = $1, hash = $2, at = $3, key_id = $4, signature = $5 WHERE id = 1");
+    ENDS = Sql::same("SELECT min(seq), max(seq) FROM audit_entries");
+    HASH_AT = Sql::same("SELECT hash FROM audit_entries WHERE seq = $1");
+    PAGE = Sql::same(
+        "SELECT id, seq, at, actor_type, actor_id, actor_name, action, resource_type, resource_id, project_id, outcome,
+             request_id, ip, user_agent, CAST(changes AS TEXT) AS changes, previous_hash, hash
+         FROM audit_entries WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3",
+    );
+    OF_PROJECT = Sql::same(
+        "SELECT id, seq, at, actor_type, actor_id, actor_name, action, resource_type, resource_id, project_id, outcome,
+             request_id, ip, user_agent, CAST(changes AS TEXT) AS changes, previous_hash, hash
+         FROM audit_entries WHERE project_id = $1 AND (at, id) > ($2, $3) AND at < $4 AND seq IS NOT NULL
+         ORDER BY at, id LIMIT $5",
+    );
+    FIRST_SINCE = Sql::same(
+        "SELECT min(seq) FROM audit_entries WHERE at >= $1 AND at < $2 AND seq IS NOT NULL",
+    );
+    NEXT_SINCE = Sql::same(
+        "SELECT seq FROM audit_entries WHERE at >= $1 AND seq IS NOT NULL ORDER BY at, id LIMIT 1",
+    );
+    LAST_UNTIL = Sql::same(
+        "SELECT max(seq) FROM audit_entries WHERE at >= $1 AND at < $2 AND seq IS NOT NULL",
+    );
+    BEFORE_UNTIL = Sql::same(
+        "SELECT seq FROM audit_entries WHERE at < $1 AND seq IS NOT NULL ORDER BY at DESC, id DESC LIMIT 1",
+    );
+    PRUNE = Sql::same(
+        "DELETE FROM audit_entries WHERE seq IN (SELECT seq FROM audit_entries WHERE seq <= $1 ORDER BY seq LIMIT $2)",
+    );
+    ADD_CHECKPOINT = Sql::same(
+        "INSERT INTO audit_checkpoints (id, kind, seq, hash, at, key_id, signature) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    );
+    NEWEST_CHECKPOINT = Sql::same(
+        "SELECT id, kind, seq, hash, at, key_id, signature FROM audit_checkpoints WHERE kind = $1 ORDER BY seq DESC LIMIT 1",
+    );
+    CHECKPOINT_FROM = Sql::same(
+        "SELECT id, kind, seq, hash, at, key_id, signature FROM audit_checkpoints
+         WHERE kind = $1 AND seq >= $2 ORDER BY seq LIMIT $3",
+    );
+    CHECKPOINTS = Sql::same(
+        "SELECT id, kind, seq, hash, at, key_id, signature FROM audit_checkpoints
+         WHERE (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3",
+    );
+    ADD_KEY = Sql::same("INSERT INTO audit_keys (id, public_key, since) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING");
+    KEYS = Sql::same("SELECT id, public_key, since FROM audit_keys ORDER BY since DESC, id DESC LIMIT $1");
+}
+
+/// The row of an entry, as it stands there.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) seq: Option<i64>,
+    pub(super) at: Timestamp,
+    actor_type: String,
+    actor_id: Option<String>,
+    actor_name: Option<String>,
+    action: String,
+    resource_type: String,
+    resource_id: Option<String>,
+    project_id: Option<String>,
+    outcome: String,
+    request_id: Option<String>,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    changes: Option<String>,
+    previous_hash: Option<Vec<u8>>,
+    hash: Option<Vec<u8>>,
+}
+
+impl From<Row> for Record {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            seq: row.seq.unwrap_or(0),
+            at: row.at.to_string(),
+            actor: RecordActor { kind: row.actor_type, id: row.actor_id, name: row.actor_name },
+            action: row.action,
+            resource: RecordResource { kind: row.resource_type, id: row.resource_id },
+            project_id: row.project_id,
+            outcome: row.outcome,
+            request_id: row.request_id,
+            ip: row.ip,
+            user_agent: row.user_agent,
+            // What isn't JSON any more is text: never what was sealed.
+            changes: row.changes.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into())),
+            previous_hash: row.previous_hash.map(hex::encode).unwrap_or_default(),
+            hash: row.hash.map(hex::encode),
+        }
+    }
+}
+
+/// Whether anything waits to be sealed.
+pub(super) async fn is_unsealed(conn: Conn<'_>) -> Result<bool, DbError> {
+    on!(conn, IS_UNSEALED, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)
+}
+
+/// What waits to be sealed, in the order in which it will be.
+pub(super) async fn unsealed(tx: &mut Tx, limit: i64) -> Result<Vec<Row>, DbError> {
+    on!(tx.conn(), UNSEALED, |c, sql| sqlx::query_as(sql).bind(limit).fetch_all(c).await)
+}
+
+/// How many wait, up to so many, and the oldest one's time.
+pub(super) async fn count_unsealed(conn: Conn<'_>, most: i64) -> Result<(i64, Option<Timestamp>), DbError> {
+    on!(conn, COUNT_UNSEALED, |c, sql| sqlx::query_as(sql).bind(most).fetch_one(c).await)
+}
+
+/// One entry's place.
+#[derive(Debug, Serialize)]
+pub(super) struct Place {
+    pub(super) id: String,
+    pub(super) seq: i64,
+    pub(super) previous: String,
+    pub(super) hash: String,
+}
+
+/// Gives entries their places, in one statement.
+pub(super) async fn seal(tx: &mut Tx, places: &[Place]) -> Result<(), DbError> {
+    on!(tx.conn(), SEAL, |c, sql| sqlx::query(sql).bind(Json(places)).execute(c).await.map(|_| ()))
+}
+
+/// Writes what an entry says exactly, before it is sealed.
+pub(super) async fn rewrite(tx: &mut Tx, id: &str, changes: &serde_json::Value) -> Result<(), DbError> {
+    on!(tx.conn(), REWRITE, |c, sql| sqlx::query(sql).bind(id).bind(Json(changes)).execute(c).await.map(|_| ()))
+}
+
+/// Holds the head until the transaction ends.
+pub(super) async fn lock_head(tx: &mut Tx) -> Result<(), DbError> {
+    on!(tx.conn(), LOCK_HEAD, |c, sql| sqlx::query(sql).execute(c).await.map(|_| ()))
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct HeadRow {
+    seq: i64,
+    hash: Vec<u8>,
+    at: Option<Timestamp>,
+    key_id: Option<String>,
+    signature: Option<Vec<u8>>,
+}
+
+fn hash(bytes: Vec<u8>) -> Hash {
+    // A hash of another length is none of ours.
+    bytes.try_into().unwrap_or([0xff; 32])
+}
+
+/// The head; `None` where somebody has removed it.
+pub(super) async fn head(conn: Conn<'_>) -> Result<Option<Signed>, DbError> {
+    let row: Option<HeadRow> = on!(conn, HEAD, |c, sql| sqlx::query_as(sql).fetch_optional(c).await)?;
+    Ok(row.map(|row| Signed {
+        seq: row.seq,
+        hash: hash(row.hash),
+        at: row.at,
+        key_id: row.key_id,
+        signature: row.signature,
+    }))
+}
+
+/// Moves the head on.
+pub(super) async fn set_head(tx: &mut Tx, head: &Signed) -> Result<(), DbError> {
+    on!(tx.conn(), SET_HEAD, |c, sql| sqlx::query(sql)
+        .bind(head.seq)
+        .bind(&head.hash[..])
+        .bind(head.at)
+        .bind(head.key_id.as_deref())
+        .bind(head.signature.as_deref())
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// The lowest and the highest number there is.
+pub(super) async fn ends(conn: Conn<'_>) -> Result<(Option<i64>, Option<i64>), DbError> {
+    on!(conn, ENDS, |c, sql| sqlx::query_as(sql).fetch_one(c).await)
+}
+
+/// The hash that stands in an entry; the inner `None` is one without.
+pub(super) async fn hash_at(conn: Conn<'_>, seq: i64) -> Result<Option<Hash>, DbError> {
+    let found: Option<Option<Vec<u8>>> =
+        on!(conn, HASH_AT, |c, sql| sqlx::query_scalar(sql).bind(seq).fetch_optional(c).await)?;
+    Ok(found.map(|bytes| hash(bytes.unwrap_or_default())))
+}
+
+/// Sealed entries after one place and up to another.
+pub(super) async fn page(conn: Conn<'_>, after: i64, last: i64, limit: i64) -> Result<Vec<Row>, DbError> {
+    on!(conn, PAGE, |c, sql| sqlx::query_as(sql).bind(after).bind(last).bind(limit).fetch_all(c).await)
+}
+
+/// A project's sealed entries before a time, oldest first.
+pub(super) async fn of_project(
+    conn: Conn<'_>,
+    project: ProjectId,
+    after: (Timestamp, &str),
+    until: Timestamp,
+    limit: i64,
+) -> Result<Vec<Row>, DbError> {
+    on!(conn, OF_PROJECT, |c, sql| sqlx::query_as(sql)
+        .bind(project)
+        .bind(after.0)
+        .bind(after.1)
+        .bind(until)
+        .bind(limit)
+        .fetch_all(c)
+        .await)
+}
+
+/// The lowest number of what happened in a span, or else of the first thing after its beginning.
+pub(super) async fn first_since(mut conn: Conn<'_>, from: Timestamp, to: Timestamp) -> Result<Option<i64>, DbError> {
+    let lowest: Option<i64> =
+        on!(conn.lend(), FIRST_SINCE, |c, sql| sqlx::query_scalar(sql).bind(from).bind(to).fetch_one(c).await)?;
+    if lowest.is_some() {
+        return Ok(lowest);
+    }
+    on!(conn, NEXT_SINCE, |c, sql| sqlx::query_scalar(sql).bind(from).fetch_optional(c).await)
+}
+
+/// The highest number of what happened in a span, or else of the last thing before its end.
+pub(super) async fn last_until(mut conn: Conn<'_>, from: Timestamp, to: Timestamp) -> Result<Option<i64>, DbError> {
+    let highest: Option<i64> =
+        on!(conn.lend(), LAST_UNTIL, |c, sql| sqlx::query_scalar(sql).bind(from).bind(to).fetch_one(c).await)?;
+    if highest.is_some() {
+        return Ok(highest);
+    }
+    on!(conn, BEFORE_UNTIL, |c, sql| sqlx::query_scalar(sql).bind(to).fetch_optional(c).await)
+}
+
+/// Removes entries up to one, that one among them, some at a time; says how many.
+pub(super) async fn prune(tx: &mut Tx, last: i64, limit: i64) -> Result<u64, DbError> {
+    on!(tx.conn(), PRUNE, |c, sql| sqlx::query(sql)
+        .bind(last)
+        .bind(limit)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected()))
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct CheckpointRow {
+    id: CheckpointId,
+    kind: String,
+    seq: i64,
+    hash: Vec<u8>,
+    at: Timestamp,
+    key_id: Option<String>,
+    signature: Option<Vec<u8>>,
+}
+
+impl From<CheckpointRow> for Checkpoint {
+    fn from(row: CheckpointRow) -> Self {
+        Self {
+            id: row.id,
+            // The schema allows no third word.
+            kind: Kind::from_word(&row.kind).unwrap_or(Kind::Head),
+            at: row.at,
+            signed: Signed {
+                seq: row.seq,
+                hash: hash(row.hash),
+                at: Some(row.at),
+                key_id: row.key_id,
+                signature: row.signature,
+            },
+        }
+    }
+}
+
+/// Keeps a checkpoint.
+pub(super) async fn add_checkpoint(tx: &mut Tx, checkpoint: &Checkpoint) -> Result<(), DbError> {
+    let signed = &checkpoint.signed;
+    on!(tx.conn(), ADD_CHECKPOINT, |c, sql| sqlx::query(sql)
+        .bind(checkpoint.id)
+        .bind(checkpoint.kind.word())
+        .bind(signed.seq)
+        .bind(&signed.hash[..])
+        .bind(checkpoint.at)
+        .bind(signed.key_id.as_deref())
+        .bind(signed.signature.as_deref())
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// The newest checkpoint of a kind.
+pub(super) async fn newest_checkpoint(conn: Conn<'_>, kind: Kind) -> Result<Option<Checkpoint>, DbError> {
+    let row: Option<CheckpointRow> =
+        on!(conn, NEWEST_CHECKPOINT, |c, sql| sqlx::query_as(sql).bind(kind.word()).fetch_optional(c).await)?;
+    Ok(row.map(Checkpoint::from))
+}
+
+/// Checkpoints of heads from a place on, in the order of the chain.
+pub(super) async fn checkpoints_from(conn: Conn<'_>, seq: i64, limit: i64) -> Result<Vec<Checkpoint>, DbError> {
+    let rows: Vec<CheckpointRow> = on!(conn, CHECKPOINT_FROM, |c, sql| sqlx::query_as(sql)
+        .bind(Kind::Head.word())
+        .bind(seq)
+        .bind(limit)
+        .fetch_all(c)
+        .await)?;
+    Ok(rows.into_iter().map(Checkpoint::from).collect())
+}
+
+/// A page of checkpoints, newest first.
+pub(super) async fn checkpoints(
+    conn: Conn<'_>,
+    after: Option<&Cursor<CheckpointId>>,
+    limit: Limit,
+) -> Result<Vec<Checkpoint>, DbError> {
+    let (at, id) = after.map_or((Timestamp::FAR, CheckpointId::from_bits(u128::MAX)), |after| (after.at, after.id));
+    let rows: Vec<CheckpointRow> =
+        on!(conn, CHECKPOINTS, |c, sql| sqlx::query_as(sql).bind(at).bind(id).bind(limit.fetch()).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(Checkpoint::from).collect())
+}
+
+/// Notes a public key; one that is there already stays as it is.
+pub(super) async fn add_key(tx: &mut Tx, id: &str, public: &[u8; 32], since: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), ADD_KEY, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(&public[..])
+        .bind(since)
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
+/// The keys that have signed, newest first.
+pub(super) async fn keys(conn: Conn<'_>, limit: i64) -> Result<Vec<(String, Vec<u8>, Timestamp)>, DbError> {
+    on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(limit).fetch_all(c).await)
+}
