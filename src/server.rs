@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
-use crate::features::{auth, health, keys, leases, limits, members, projects, random, scopes, sessions, users};
+use crate::features::{audit, auth, health, keys, leases, limits, members, projects, random, scopes, sessions, users};
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
 use crate::web::problem::Problem;
@@ -57,6 +57,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "keys", description = "Keys of a project, and their verification"),
         (name = "limits", description = "What restricts keys, how it stands, and leases"),
         (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
+        (name = "audit", description = "Who did what, and who was refused"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -72,6 +73,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(members::http::router())
         .merge(users::http::administration())
         .merge(scopes::http::router())
+        .merge(audit::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));
@@ -187,6 +189,8 @@ fn router(ctx: &Ctx, slots: &Arc<Semaphore>) -> Router {
         // Turned away here: too large a head, too many at once, too many from one address. After CORS, so that a page can
         // read the refusal.
         .layer(from_fn_with_state((ctx.clone(), Arc::clone(slots)), layers::admission))
+        // Writes refused calls of management routes to the audit trail, whoever of those inside refuses.
+        .layer(from_fn_with_state(ctx.clone(), audit::watch::watch))
         // Answers preflights, which carry no credentials and must not be counted or refused.
         .layer(from_fn_with_state(ctx.clone(), layers::cors))
         // Tells the layer around all this which route it was.

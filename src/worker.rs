@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::ctx::Ctx;
 use crate::features::changes::{self, follow};
-use crate::features::{idempotency, keys, leases, projects, sessions, usage};
+use crate::features::{audit, idempotency, keys, leases, projects, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -50,6 +50,13 @@ impl Workers {
             move || {
                 let ctx = ctx.clone();
                 async move { usage::flush(&ctx).await }
+            }
+        };
+        let refused = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { audit::refusals::flush(&ctx).await }
             }
         };
         let followed = {
@@ -98,6 +105,7 @@ impl Workers {
         };
         let tasks = vec![
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
+            reconcile::spawn("refusals", audit::refusals::FLUSH, never_woken(), stopping.clone(), refused),
             reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),

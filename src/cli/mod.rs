@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit status: 0 done, 1 refused or not found, 2 usage.
 
 mod args;
+mod audit;
 mod config;
 mod doctor;
 mod keys;
@@ -67,6 +68,7 @@ refused!(
     crate::features::keys::change::ChangeError,
     crate::features::keys::moving::import::ImportError,
     crate::features::scopes::ScopesError,
+    crate::features::audit::read::ReadError,
     std::io::Error
 );
 
@@ -119,6 +121,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             | Command::Keys(_)
             | Command::Ratelimit(_)
             | Command::Scopes(_)
+            | Command::Audit(_)
                 if command.only_looks() && is_missing(&config) =>
             {
                 Err(no_database())
@@ -128,6 +131,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
             Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
+            Command::Audit(command) => audit::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }
     })

@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+mod audit;
 mod keys;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Su
 use crate::gate::MAX_CONCURRENCY;
 use crate::infra::config::SETTINGS;
 
+pub(crate) use audit::{Audit, AuditFilter};
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
 
 /// How results are written.
@@ -71,6 +73,9 @@ pub(crate) enum Command {
     /// List, import and export a project's catalogue of scopes.
     #[command(subcommand)]
     Scopes(Scopes),
+    /// Read the audit trail.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -99,6 +104,7 @@ impl Command {
                 )
                 | Self::Ratelimit(_)
                 | Self::Scopes(_)
+                | Self::Audit(_)
         )
     }
 }

@@ -96,6 +96,8 @@ permissions! {
     ScopesImport = "keyward:scopes:import";
     /// Export the catalogue.
     ScopesExport = "keyward:scopes:export";
+    /// Read the audit trail of a project.
+    AuditRead = "keyward:audit:read";
 }
 
 instance_permissions! {
@@ -160,6 +162,7 @@ impl Role {
                 ProjectsSuspend::SCOPE,
                 "keyward:members:*",
                 "keyward:scopes:*",
+                AuditRead::SCOPE,
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

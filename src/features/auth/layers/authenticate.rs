@@ -10,6 +10,8 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::ctx::Ctx;
+use crate::features::audit::Actor;
+use crate::features::audit::witness::Witness;
 use crate::features::auth::authenticate;
 use crate::features::scopes::ScopeQuery;
 use crate::gate::Client;
@@ -52,6 +54,9 @@ impl Authenticate {
         let Some(entry) = authenticate::key(&self.ctx, request.headers()).await? else {
             return if self.required { Err(authenticate::missing()) } else { Ok(()) };
         };
+        if let Some(witness) = Witness::of(request.extensions()) {
+            witness.called_by(|| Actor::Key(entry.key(), entry.name()));
+        }
         let client = Client { ip, method: Some(request.method().as_str()), path: Some(request.uri().path()) };
         authenticate::permitted(&self.ctx, &entry, client, &self.scopes, self.ctx.moment())?;
         if let Some(origin) = request.extensions().get::<RequestContext>() {
