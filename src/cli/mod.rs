@@ -15,6 +15,7 @@ mod projects;
 mod ratelimit;
 mod scopes;
 mod serve;
+mod trail;
 mod users;
 
 use std::path::PathBuf;

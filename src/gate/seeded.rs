@@ -1,5 +1,5 @@
 //! Hashing of digests for maps. Their first eight bytes are as good a hash as any, as long as nobody chooses them: whoever
-//! imports keys names digests of their own making. So they go through the standard library's keyed hash (SipHash), with a
+//! imports keys names digests of their own making. So they go through the standard library's keyed hash (`SipHash`), with a
 //! key that each process draws for itself; otherwise a hundred thousand digests of one bucket would hold up everybody.
 
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};

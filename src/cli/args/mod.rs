@@ -2,6 +2,7 @@
 
 mod audit;
 mod keys;
+mod trail;
 
 use std::path::PathBuf;
 
@@ -10,8 +11,9 @@ use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Su
 use crate::gate::MAX_CONCURRENCY;
 use crate::infra::config::SETTINGS;
 
-pub(crate) use audit::{Audit, AuditFilter};
+pub(crate) use audit::Audit;
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
+pub(crate) use trail::AuditFilter;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

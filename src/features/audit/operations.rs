@@ -159,7 +159,10 @@ mod tests {
         let (project, user, key) =
             ("prj_01K5ZV8QXW3M7C2R9T4B6D8F0G", "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G", "key_01K5ZV8QXW3M7C2R9T4B6D8F0G");
         let one = "/v1/projects/{project}/members/{user}";
-        assert_eq!(subject("GET", one, &format!("/v1/projects/{project}/members/{user}")), ("member", Some(user.into())));
+        assert_eq!(
+            subject("GET", one, &format!("/v1/projects/{project}/members/{user}")),
+            ("member", Some(user.into()))
+        );
         let keys = "/v1/projects/{project}/keys";
         assert_eq!(subject("POST", keys, &format!("/v1/projects/{project}/keys")), ("project", Some(project.into())));
         let export = "/v1/projects/{project}/keys:export";

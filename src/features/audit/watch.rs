@@ -82,11 +82,8 @@ impl Refusal {
             return append_alone(ctx, entry).await.map(drop);
         }
         let what = What { who, operation: self.operation.action, resource: self.operation.resource, code, status };
-        let sample = || Sample {
-            request: self.client.id.clone(),
-            ip: self.client.ip,
-            user_agent: self.client.user_agent(),
-        };
+        let sample =
+            || Sample { request: self.client.id.clone(), ip: self.client.ip, user_agent: self.client.user_agent() };
         if !ctx.refusals.add(what, sample, now) {
             ctx.metrics.audit_refusals_dropped.inc();
         }

@@ -322,8 +322,8 @@ impl<P: Permission> FromRequestParts<Ctx> for OnKeyOfThen<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
-        let asks_back = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
-            .any(|(name, _)| name == "as_of");
+        let asks_back =
+            form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).any(|(name, _)| name == "as_of");
         if !asks_back {
             return OnKey::from_request_parts(parts, ctx).await.map(Self);
         }

@@ -11,7 +11,9 @@ pub mod layers;
 pub mod permission;
 
 pub(crate) use extract::forbidden;
-pub use extract::{Anybody, Anywhere, AtHome, InAnyProject, InProject, Instance, KeyCaller, OnKey, OnKeyOfThen, PersonCaller};
+pub use extract::{
+    Anybody, Anywhere, AtHome, InAnyProject, InProject, Instance, KeyCaller, OnKey, OnKeyOfThen, PersonCaller,
+};
 pub use permission::{Permission, Role};
 
 use std::sync::Arc;

@@ -227,8 +227,7 @@ impl Surroundings {
         let mut view = json!(ProjectView::of(ctx, present));
         let (settings, _) = projects::store::settings(conn.lend(), project).await?.unwrap_or_default();
         let mut settings = json!(settings);
-        let mut inactive: BTreeSet<String> =
-            scopes::store::inactive(conn.lend(), project).await?.into_iter().collect();
+        let mut inactive: BTreeSet<String> = scopes::store::inactive(conn.lend(), project).await?.into_iter().collect();
         let mut before = Cursor { at: Timestamp::FAR, id: AuditId::from_bits(u128::MAX) };
         loop {
             let steps = trail::project_history(conn.lend(), project, at, &before, PAGE).await?;
@@ -286,7 +285,7 @@ fn config(key: &Value, project: &Value) -> Value {
         config[name] = if key[name].is_null() { project[name].clone() } else { key[name].clone() };
     }
     let mut limits: Vec<Value> = Vec::new();
-    for limit in [key, project].into_iter().flat_map(|level| level["limits"].as_array()).flatten() {
+    for limit in [key, project].into_iter().filter_map(|level| level["limits"].as_array()).flatten() {
         if limits.iter().all(|nearer| nearer["name"] != limit["name"]) {
             limits.push(limit.clone());
         }
@@ -311,8 +310,7 @@ mod tests {
     #[test]
     fn the_nearer_setting_holds() {
         let key = json!({"limits": [{"name": "minute", "limit": 1}], "concurrency": 0, "ip_allow": null});
-        let project =
-            json!({"limits": [{"name": "minute", "limit": 9}, {"name": "day", "limit": 8}], "concurrency": 5, "ip_allow": ["192.0.2.0/24"]});
+        let project = json!({"limits": [{"name": "minute", "limit": 9}, {"name": "day", "limit": 8}], "concurrency": 5, "ip_allow": ["192.0.2.0/24"]});
         let found = config(&key, &project);
         assert_eq!(found["limits"], json!([{"name": "minute", "limit": 1}, {"name": "day", "limit": 8}]));
         assert_eq!((&found["concurrency"], &found["ip_allow"]), (&json!(0), &json!(["192.0.2.0/24"])));

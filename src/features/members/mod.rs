@@ -169,8 +169,7 @@ pub async fn set_role(ctx: &Ctx, target: Target<'_>, user: UserId, role: Role) -
     let place = (target.by, target.project);
     let cause = note(&mut tx, ctx, place, "member.update", &member, now, difference).await?;
     let by = By::because_of(cause, "demotion", ctx);
-    let settled =
-        keys::demotion::settle(&mut tx, ctx, (&by, target.project), user, (before.role, role), now).await?;
+    let settled = keys::demotion::settle(&mut tx, ctx, (&by, target.project), user, (before.role, role), now).await?;
     let marking = (settled > 0).then(|| Marking::new(ctx, Change::Project(target.project)));
     commit(tx, ctx, user).await?;
     drop(marking);
