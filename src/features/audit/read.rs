@@ -400,3 +400,62 @@ pub async fn find(ctx: &Ctx, view: &View, id: AuditId) -> Result<Option<AuditEnt
     let row = store::find(ctx.db.reader().await?.conn(), id).await?;
     Ok(row.map(AuditEntry::from).filter(|entry| view.shows(entry)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(reach: Reach, filter: &Filter, actions: Option<&[String]>) -> Vec<Lead> {
+        let view = View { reach, person: None };
+        streams(&view, Some("usr_x"), filter, actions).iter().map(Stream::lead).collect()
+    }
+
+    #[test]
+    fn streams_stay_within_what_is_seen() {
+        let project = ProjectId::from_bits;
+        let some = Reach::Projects(vec![project(1), project(2)]);
+        let none = Filter::default();
+        assert_eq!(all(Reach::Everywhere, &none, None), [Lead::Age]);
+        assert_eq!(all(some.clone(), &none, None), [Lead::Project, Lead::Project, Lead::Actor, Lead::Resource]);
+        let in_one = Filter { project: Some(project(2)), ..Filter::default() };
+        assert_eq!(all(some.clone(), &in_one, None), [Lead::Project]);
+        let foreign = Filter { project: Some(project(3)), ..Filter::default() };
+        assert_eq!(all(some.clone(), &foreign, None), []);
+        assert_eq!(all(Reach::Everywhere, &foreign, None), [Lead::Project]);
+        // Of what is in no project, somebody else's isn't theirs.
+        let other = Filter { actor: Some("usr_y".to_owned()), ..Filter::default() };
+        assert_eq!(all(Reach::Nowhere, &other, None), [Lead::Resource]);
+        let actions = ["key.create".to_owned(), "key.update".to_owned()];
+        assert_eq!(all(Reach::Everywhere, &in_one, Some(&actions)), [Lead::ProjectAction, Lead::ProjectAction]);
+        let many = Reach::Projects((0..500).map(project).collect());
+        assert!(all(many, &none, None).len() > MAX_STREAMS);
+    }
+
+    #[test]
+    fn the_rarest_leads() {
+        let denied = Filter { outcome: Some(Outcome::Denied), ..Filter::default() };
+        let action = ["key.create".to_owned()];
+        assert_eq!(all(Reach::Everywhere, &denied, Some(&action)), [Lead::Outcome]);
+        let done = Filter { outcome: Some(Outcome::Success), ..Filter::default() };
+        assert_eq!(all(Reach::Everywhere, &done, Some(&action)), [Lead::Action]);
+        let request = Filter { request: Some("r".to_owned()), ..denied };
+        assert_eq!(all(Reach::Everywhere, &request, None), [Lead::Request]);
+    }
+
+    #[test]
+    fn ids_are_told_from_kinds() {
+        let read = |text: &str| {
+            let mut filter = Filter::default();
+            filter.set_resource(text);
+            (filter.check().is_ok(), filter.resource_type.is_some(), filter.resource_id.is_some())
+        };
+        assert_eq!(read("key"), (true, true, false));
+        assert_eq!(read("key_01K5ZV8QXW3M7C2R9T4B6D8F0G"), (true, false, true));
+        assert_eq!(read("key:key_01K5ZV8QXW3M7C2R9T4B6D8F0G"), (true, true, true));
+        for bad in
+            ["", ":", "key:", "Key", "key:x", "key_01k5zv8qxw3m7c2r9t4b6d8f0g", "ä", "kéy_01K5ZV8QXW3M7C2R9T4B6D8F0G"]
+        {
+            assert!(!read(bad).0, "{bad}");
+        }
+    }
+}

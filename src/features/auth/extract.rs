@@ -314,7 +314,7 @@ impl<P: Permission> FromRequestParts<Ctx> for Anywhere<P> {
     }
 }
 
-/// The same, also of a key that was deleted, where the request asks for a time (`as_of`); then also in a deleted project.
+/// The same, also of a key that was deleted, where the request asks for a time (`as_of`).
 #[derive(Debug)]
 pub struct OnKeyOfThen<P>(pub OnKey<P>);
 
@@ -336,7 +336,7 @@ impl<P: Permission> FromRequestParts<Ctx> for OnKeyOfThen<P> {
         };
         drop(reader);
         let project = project.ok_or_else(|| missing_key::<P>(parts, &caller))?;
-        let wanted = Wanted::In { scope: P::SCOPE, project, deleted: true, hidden: key_not_found };
+        let wanted = within(P::SCOPE, project, key_not_found);
         judge(parts, ctx, &caller, &wanted).await?;
         Ok(Self(OnKey { caller, by, project, key, permission: PhantomData }))
     }

@@ -93,10 +93,10 @@ async fn refused(app: &App, cast: &Cast, stage: &Stage, route: &Route) -> Option
             let body = json!({"username": format!("extra{}", stage.next - 1), "password": "not theirs"});
             (app.post("/login").json(&body), 401, None)
         }
-        // The project of the key is gone, and so is the key.
-        "restoreProject" => {
-            let by = &cast.people["admin"];
-            (stage.request(app, cast, route, "admin", false), 403, Some(by.user.clone()))
+        // The project's keys are refused themselves.
+        "restoreProject" | "resumeProject" => {
+            let by = &cast.people["viewer"];
+            (stage.request(app, cast, route, "viewer", false), 403, Some(by.user.clone()))
         }
         operation => {
             let own = bare.send().await.expect(200).json();

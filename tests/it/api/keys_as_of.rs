@@ -127,6 +127,9 @@ both_engines! {
         let resumed = minute(&app);
         app.delete(&format!("{place}?confirm={project}")).token(&ada.token).send().await.expect(204);
         let deleted = minute(&app);
+        // As long as it is deleted, nothing of it is shown.
+        ask(&app, &ada, &key, &off).await.problem(404, "key_not_found");
+        post("/restore", json!({}), 200).await;
 
         for (at, code, status, effective, inactive) in [
             (&off, "VALID", "active", json!(["orders:read", "stock:*"]), json!(["orders:write"])),
