@@ -16,6 +16,7 @@ use crate::infra::db::Db;
 use crate::infra::net::Outbound;
 use crate::infra::origins::Origins;
 use crate::infra::passwords::Passwords;
+use crate::infra::refusals::Refusals;
 use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::metrics::Metrics;
 
@@ -49,6 +50,8 @@ pub struct Capabilities {
     pub bodies: Bodies,
     /// Requests to URLs that people gave.
     pub outbound: Outbound,
+    /// Refusals that wait to be written to the audit trail.
+    pub refusals: Refusals,
     started: Duration,
     /// The wall clock's microseconds at the monotonic clock's zero.
     steady_origin: u64,
@@ -92,6 +95,7 @@ impl Ctx {
             },
             bodies: Bodies::new(config.server.max_body_bytes_in_flight, MAX_BODY_BYTES),
             outbound: Outbound::new(config.outbound.allow.clone()),
+            refusals: Refusals::default(),
             gate: new_gate(&config),
             origins: Origins::new(config.server.cors_origins.clone()),
             origin: ulid::Ulid::from_parts(clock.now().as_millis(), random(&*rng)).to_string(),

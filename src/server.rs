@@ -60,7 +60,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
         (name = "requests", description = "The request log, and reports of services that judge by themselves"),
         (name = "usage", description = "How much keys are used, for what, and how it comes out"),
-        (name = "audit", description = "Who did what, and the proof of it"),
+        (name = "audit", description = "Who did what, who was refused, and the proof of it"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -79,6 +79,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(requests::http::router())
         .merge(usage::http::router())
         .merge(audit::chain::http::router())
+        .merge(audit::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));
@@ -201,6 +202,8 @@ fn router(ctx: &Ctx, slots: &Arc<layers::Slots>) -> Router {
         // Turned away here: too large a head, too many at once, too many from one address. After CORS, so that a page can
         // read the refusal.
         .layer(from_fn_with_state((ctx.clone(), Arc::clone(slots)), layers::admission))
+        // Writes refused calls of management routes to the audit trail, whoever of those inside refuses.
+        .layer(from_fn_with_state(ctx.clone(), audit::watch::watch))
         // Answers preflights, which carry no credentials and must not be counted or refused.
         .layer(from_fn_with_state(ctx.clone(), layers::cors))
         // Tells the layer around all this which route it was.

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
-use crate::features::{idempotency, keys, leases, projects, requests, sessions, usage};
+use crate::features::{audit, idempotency, keys, leases, projects, requests, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -59,6 +59,13 @@ impl Workers {
             move || {
                 let ctx = ctx.clone();
                 async move { requests::log::flush(&ctx).await }
+            }
+        };
+        let refused = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { audit::refusals::flush(&ctx).await }
             }
         };
         let followed = {
@@ -115,6 +122,7 @@ impl Workers {
         let tasks = vec![
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
+            reconcile::spawn("refusals", audit::refusals::FLUSH, never_woken(), stopping.clone(), refused),
             reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
             reconcile::spawn("audit trail", chain::seal::INTERVAL, never_woken(), stopping.clone(), seal),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),

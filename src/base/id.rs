@@ -51,6 +51,13 @@ macro_rules! ids {
                 Self(Ulid(bits))
             }
 
+            /// When it was made: whole milliseconds.
+            #[must_use]
+            pub fn made_at(self) -> Timestamp {
+                let millis = i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX);
+                Timestamp::from_micros(millis.saturating_mul(1000)).unwrap_or(Timestamp::FAR)
+            }
+
             /// As text, without allocation.
             pub fn text(self, buffer: &mut [u8; TEXT_LENGTH]) -> &str {
                 let (head, tail) = buffer.split_at_mut($prefix.len());

@@ -16,6 +16,7 @@ mod proof;
 mod ratelimit;
 mod scopes;
 mod serve;
+mod trail;
 mod usage;
 mod users;
 
@@ -70,6 +71,7 @@ refused!(
     crate::features::keys::change::ChangeError,
     crate::features::keys::moving::import::ImportError,
     crate::features::scopes::ScopesError,
+    crate::features::audit::read::ReadError,
     std::io::Error
 );
 

@@ -183,9 +183,10 @@ pub(super) async fn export(ctx: &Ctx, project: ProjectId, file: Option<&Path>) -
 }
 
 async fn write(ctx: &Ctx, project: ProjectId, to: &mut impl Write) -> Result<(), Failure> {
-    export::begin(ctx, &By::system("cli", ctx), project).await?;
+    let by = By::system("cli", ctx);
+    export::begin(ctx, &by, project).await?;
     let mut to = BufWriter::new(to);
-    let mut lines = pin!(export::lines(ctx.clone(), project));
+    let mut lines = pin!(export::lines(ctx.clone(), by, project));
     while let Some(part) = lines.next().await {
         to.write_all(&part?)?;
     }

@@ -155,7 +155,9 @@ fn read(file: &str, most: u64) -> Result<Vec<u8>, Failure> {
 }
 
 async fn write(ctx: &Ctx, project: ProjectId, file: Option<&Path>) -> Result<(), Failure> {
-    let mut pieces = pin!(export::pieces(ctx.clone(), project));
+    let by = By::system("cli", ctx);
+    export::begin(ctx, &by, project).await?;
+    let mut pieces = pin!(export::pieces(ctx.clone(), by, project));
     let mut target: Box<dyn Write> = match file {
         Some(path) => Box::new(BufWriter::new(File::create(path).map_err(|error| named(path, &error))?)),
         None => Box::new(std::io::stdout().lock()),

@@ -13,4 +13,5 @@ pub mod net;
 pub mod origins;
 pub mod passwords;
 pub mod reconcile;
+pub mod refusals;
 pub mod telemetry;

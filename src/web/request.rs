@@ -110,6 +110,20 @@ impl RequestContext {
         }))
     }
 
+    /// A request that is over, as far as it is remembered.
+    #[must_use]
+    pub fn recalled(id: String, ip: IpAddr, user_agent: Option<&str>) -> Self {
+        Self(Arc::new(RequestFacts {
+            arrival: Arrival { wall: Timestamp::EPOCH, monotonic: Duration::ZERO },
+            id,
+            trace_id: None,
+            ip,
+            user_agent: user_agent.and_then(|text| HeaderValue::from_str(text).ok()),
+            caller: OnceLock::new(),
+            route: OnceLock::new(),
+        }))
+    }
+
     /// For what doesn't come over HTTP.
     #[must_use]
     pub fn internal(now: Timestamp, rng: &dyn Rng) -> Self {

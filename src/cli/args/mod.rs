@@ -3,6 +3,7 @@
 mod audit;
 mod keys;
 mod proof;
+mod trail;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use crate::infra::config::SETTINGS;
 pub(crate) use audit::Audit;
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
 pub(crate) use proof::{ExportTrail, VerifyTrail};
+pub(crate) use trail::AuditFilter;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -80,7 +82,7 @@ pub(crate) enum Command {
     /// List, import and export a project's catalogue of scopes.
     #[command(subcommand)]
     Scopes(Scopes),
-    /// Verify and export the audit trail.
+    /// Read, verify and export the audit trail.
     #[command(subcommand)]
     Audit(Audit),
     /// Print a completion script for a shell.

@@ -10,7 +10,8 @@ use axum::http::request::Parts;
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
 use crate::features::audit::By;
-use crate::features::{keys, projects};
+use crate::features::audit::witness::Witness;
+use crate::features::{audit, keys, projects};
 use crate::gate::Client;
 use crate::web::extract::Path;
 use crate::web::problem::Problem;
@@ -54,7 +55,27 @@ async fn authenticated(parts: &mut Parts, ctx: &Ctx) -> Result<(Caller, By), Pro
     // Set once a request: a second time would be the same caller.
     let _ = origin.caller.set(caller.name());
     let by = caller.by(&origin);
+    if let Some(witness) = Witness::of(&parts.extensions) {
+        witness.called_by(|| by.actor.clone());
+    }
     Ok((caller, by))
+}
+
+/// Asks whether the caller has what they need, and leaves what is found for the audit trail.
+async fn judge(parts: &Parts, ctx: &Ctx, caller: &Caller, wanted: &Wanted) -> Result<(), Problem> {
+    let result = wanted.of(ctx, caller).await;
+    if let (Some(witness), Wanted::In { project, scope, .. }) = (Witness::of(&parts.extensions), wanted) {
+        match &result {
+            // Nothing is hidden from who may see everything.
+            Err(problem) if problem.status() == StatusCode::NOT_FOUND => {
+                if !caller.holds_everywhere(scope) {
+                    witness.hid();
+                }
+            }
+            _ => witness.about(*project),
+        }
+    }
+    result
 }
 
 /// A person, for what only people have: sessions and passwords.
@@ -136,7 +157,7 @@ impl<P: Permission> FromRequestParts<Ctx> for InProject<P> {
         let (caller, by) = authenticated(parts, ctx).await?;
         let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| project_not_found())?;
         let wanted = within(P::SCOPE, project, project_not_found);
-        wanted.of(ctx, &caller).await?;
+        judge(parts, ctx, &caller, &wanted).await?;
         again::note(parts, ctx, &by.origin, since, wanted);
         Ok(Self { caller, by, project, permission: PhantomData })
     }
@@ -154,7 +175,7 @@ impl<P: Permission> FromRequestParts<Ctx> for InAnyProject<P> {
         let (caller, by) = authenticated(parts, ctx).await?;
         let Path(project) = Path::from_request_parts(parts, ctx).await.map_err(|_| project_not_found())?;
         let wanted = Wanted::In { scope: P::SCOPE, project, deleted: true, hidden: project_not_found };
-        wanted.of(ctx, &caller).await?;
+        judge(parts, ctx, &caller, &wanted).await?;
         again::note(parts, ctx, &by.origin, since, wanted);
         Ok(Self(InProject { caller, by, project, permission: PhantomData }))
     }
@@ -222,10 +243,20 @@ impl<P: Permission> FromRequestParts<Ctx> for AtHome<P> {
                 .ok_or_else(|| Problem::not_found("project_not_found", "You have no project of your own."))?,
         };
         let wanted = within(P::SCOPE, project, forbidden);
-        wanted.of(ctx, &caller).await?;
+        judge(parts, ctx, &caller, &wanted).await?;
         again::note(parts, ctx, &by.origin, since, wanted);
         Ok(Self { caller, by, project, permission: PhantomData })
     }
+}
+
+/// A key that isn't there leaves the same in the audit trail as one that is hidden, and takes as long.
+fn missing_key<P: Permission>(parts: &Parts, caller: &Caller) -> Problem {
+    if let Some(witness) = Witness::of(&parts.extensions)
+        && !caller.holds_everywhere(P::SCOPE)
+    {
+        witness.hid();
+    }
+    key_not_found()
 }
 
 /// A permission on the key that the path names.
@@ -249,9 +280,10 @@ impl<P: Permission> FromRequestParts<Ctx> for OnKey<P> {
         let since = again::moment(ctx);
         let (caller, by) = authenticated(parts, ctx).await?;
         let Path(key) = Path::from_request_parts(parts, ctx).await.map_err(|_| key_not_found())?;
-        let project = keys::store::project_of(ctx.db.reader().await?.conn(), key).await?.ok_or_else(key_not_found)?;
+        let project = keys::store::project_of(ctx.db.reader().await?.conn(), key).await?;
+        let project = project.ok_or_else(|| missing_key::<P>(parts, &caller))?;
         let wanted = within(P::SCOPE, project, key_not_found);
-        wanted.of(ctx, &caller).await?;
+        judge(parts, ctx, &caller, &wanted).await?;
         again::note(parts, ctx, &by.origin, since, wanted);
         Ok(Self { caller, by, project, key, permission: PhantomData })
     }
@@ -281,5 +313,33 @@ impl<P: Permission> FromRequestParts<Ctx> for Anywhere<P> {
         }
         again::note(parts, ctx, &by.origin, since, Wanted::Within(P::SCOPE, reach.clone()));
         Ok(Self { caller, by, reach, permission: PhantomData })
+    }
+}
+
+/// The same, also of a key that was deleted, where the request asks for a time (`as_of`).
+#[derive(Debug)]
+pub struct OnKeyOfThen<P>(pub OnKey<P>);
+
+impl<P: Permission> FromRequestParts<Ctx> for OnKeyOfThen<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, Problem> {
+        let asks_back =
+            form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).any(|(name, _)| name == "as_of");
+        if !asks_back {
+            return OnKey::from_request_parts(parts, ctx).await.map(Self);
+        }
+        let (caller, by) = authenticated(parts, ctx).await?;
+        let Path(key) = Path::from_request_parts(parts, ctx).await.map_err(|_| key_not_found())?;
+        let mut reader = ctx.db.reader().await?;
+        let project = match keys::store::project_of(reader.conn(), key).await? {
+            Some(project) => Some(project),
+            None => audit::store::project_of_deleted(reader.conn(), key).await?,
+        };
+        drop(reader);
+        let project = project.ok_or_else(|| missing_key::<P>(parts, &caller))?;
+        let wanted = within(P::SCOPE, project, key_not_found);
+        judge(parts, ctx, &caller, &wanted).await?;
+        Ok(Self(OnKey { caller, by, project, key, permission: PhantomData }))
     }
 }

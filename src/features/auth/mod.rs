@@ -11,7 +11,9 @@ pub mod layers;
 pub mod permission;
 
 pub(crate) use extract::forbidden;
-pub use extract::{Anybody, Anywhere, AtHome, InAnyProject, InProject, Instance, KeyCaller, OnKey, PersonCaller};
+pub use extract::{
+    Anybody, Anywhere, AtHome, InAnyProject, InProject, Instance, KeyCaller, OnKey, OnKeyOfThen, PersonCaller,
+};
 pub use permission::{Permission, Role};
 
 use std::sync::Arc;
@@ -131,7 +133,7 @@ impl Caller {
             Self::Person(person) => Actor::User(person.user, person.username.clone()),
             Self::Machine(machine) => Actor::Key(machine.key(), machine.name()),
         };
-        By { actor, origin: origin.clone() }
+        By::new(actor, origin.clone())
     }
 
     /// Who, for the log.

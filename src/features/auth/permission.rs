@@ -104,6 +104,8 @@ permissions! {
     UsageRead = "keyward:usage:read";
     /// Export the audit trail: the project's entries; administrators and keys of the system project all of it.
     AuditExport = "keyward:audit:export";
+    /// Read the audit trail of a project.
+    AuditRead = "keyward:audit:read";
 }
 
 instance_permissions! {
@@ -172,6 +174,7 @@ impl Role {
                 "keyward:scopes:*",
                 "keyward:usage:*",
                 AuditExport::SCOPE,
+                AuditRead::SCOPE,
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

@@ -1,5 +1,6 @@
 //! API keys: making, finding, changing, revoking and verifying them.
 
+pub mod as_of;
 pub mod change;
 pub mod create;
 pub mod demotion;

@@ -94,6 +94,7 @@ pub async fn rotate(
     let view = KeyView::at(key, now);
     let after = json!(view);
     let mut changes = audit::difference(&before, &after);
+    changes["before"]["generation"] = json!(generation - 1);
     let mut data = after;
     for facts in [&mut changes["after"], &mut data] {
         facts["generation"] = json!(generation);

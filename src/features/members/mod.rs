@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::base::clock::Timestamp;
-use crate::base::id::{ProjectId, UserId};
+use crate::base::id::{AuditId, ProjectId, UserId};
 use crate::base::page::{Cursor, Limit, Page};
 use crate::ctx::Ctx;
 use crate::infra::db::{DbError, Tx};
@@ -167,8 +167,9 @@ pub async fn set_role(ctx: &Ctx, target: Target<'_>, user: UserId, role: Role) -
     let member = Member { role, ..before.clone() };
     let difference = json!({ "before": { "role": before.role }, "after": { "role": role } });
     let place = (target.by, target.project);
-    note(&mut tx, ctx, place, "member.update", &member, now, difference).await?;
-    let settled = keys::demotion::settle(&mut tx, ctx, place, user, (before.role, role), now).await?;
+    let cause = note(&mut tx, ctx, place, "member.update", &member, now, difference).await?;
+    let by = By::because_of(cause, "demotion", ctx);
+    let settled = keys::demotion::settle(&mut tx, ctx, (&by, target.project), user, (before.role, role), now).await?;
     let marking = (settled > 0).then(|| Marking::new(ctx, Change::Project(target.project)));
     commit(tx, ctx, user).await?;
     drop(marking);
@@ -194,8 +195,10 @@ pub async fn remove(ctx: &Ctx, target: Target<'_>, user: UserId) -> Result<(), M
     }
     let now = ctx.now();
     store::remove(&mut tx, target.project, user).await?;
-    note(&mut tx, ctx, (target.by, target.project), "member.remove", &member, now, json!({ "before": member })).await?;
-    keys::departure::settle(&mut tx, ctx, target.by, target.project, user, now).await?;
+    let place = (target.by, target.project);
+    let cause = note(&mut tx, ctx, place, "member.remove", &member, now, json!({ "before": member })).await?;
+    let by = By::because_of(cause, "departure", ctx);
+    keys::departure::settle(&mut tx, ctx, &by, target.project, user, now).await?;
     let marking = Marking::new(ctx, Change::Project(target.project));
     commit(tx, ctx, user).await?;
     drop(marking);
@@ -275,7 +278,7 @@ async fn note(
     member: &Member,
     now: Timestamp,
     changes: Value,
-) -> Result<(), DbError> {
+) -> Result<AuditId, DbError> {
     let entry = Entry {
         by,
         at: now,
@@ -286,8 +289,9 @@ async fn note(
         outcome: Outcome::Success,
         changes: Some(changes),
     };
-    audit::append(tx, ctx, entry).await?;
+    let id = audit::append(tx, ctx, entry).await?;
     let data = json!({ "project_id": project, "action": action, "member": member });
     let event = Event { at: now, project, kind: "member.changed", resource_id: member.user_id.to_string(), data };
-    events::append(tx, ctx, event).await
+    events::append(tx, ctx, event).await?;
+    Ok(id)
 }

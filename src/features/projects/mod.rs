@@ -219,23 +219,21 @@ pub enum ProjectError {
     Storage(#[from] DbError),
 }
 
-/// Makes a person's own project, as part of making the person.
+/// Makes a person's own project, as part of making the person; to be announced after them.
 ///
 /// # Errors
 /// The storage.
 pub async fn create_personal(
     tx: &mut Tx,
     ctx: &Ctx,
-    by: &By,
     user: UserId,
     username: &str,
     now: Timestamp,
-) -> Result<ProjectId, DbError> {
+) -> Result<Project, DbError> {
     let project = fresh(ctx, Kind::Personal, username, user.to_string(), now);
     store::insert(tx, &project, Some(user)).await?;
     members::store::add(tx, project.id, user, Role::Owner, now).await?;
-    announce(tx, ctx, by, &project).await?;
-    Ok(project.id)
+    Ok(project)
 }
 
 /// Tells of the end of a person's own project, which goes with them; gives its id.
@@ -297,7 +295,11 @@ fn fresh(ctx: &Ctx, kind: Kind, name: &str, created_by: String, now: Timestamp) 
     }
 }
 
-async fn announce(tx: &mut Tx, ctx: &Ctx, by: &By, project: &Project) -> Result<(), DbError> {
+/// Tells of a new project.
+///
+/// # Errors
+/// The storage.
+pub async fn announce(tx: &mut Tx, ctx: &Ctx, by: &By, project: &Project) -> Result<(), DbError> {
     let facts = json!(ProjectView::of(ctx, project.clone()));
     let changes = json!({ "after": facts });
     note(tx, ctx, by, project, ("project.create", "project.created"), changes, facts).await

@@ -305,19 +305,19 @@ async fn change(
     Ok(plan)
 }
 
-/// For the trail: how many, and the first names of each kind.
+/// For the trail: how many, the first names, and all names that grant something now or nothing any more, by which it is
+/// known what keys could do before.
 fn noted(plan: &Plan) -> Value {
-    let first =
-        |names: &mut dyn Iterator<Item = &Scope>| names.take(MAX_NOTED).map(Scope::to_string).collect::<Vec<_>>();
     let switched = |on: bool| {
-        let names = || plan.switches.iter().filter(move |switch| switch.is_active == on).map(|switch| &switch.name);
-        json!({ "count": names().count(), "names": first(&mut names()) })
+        let names: Vec<&Scope> =
+            plan.switches.iter().filter(|switch| switch.is_active == on).map(|switch| &switch.name).collect();
+        json!({ "count": names.len(), "names": names })
     };
     json!({
         "created": plan.created,
         "updated": plan.updated,
         "skipped": plan.skipped,
-        "names": first(&mut plan.put.iter().map(|new| &new.name)),
+        "names": plan.put.iter().take(MAX_NOTED).map(|new| &new.name).collect::<Vec<_>>(),
         "activated": switched(true),
         "deactivated": switched(false),
     })

@@ -245,7 +245,10 @@ pub(super) async fn count(conn: Conn<'_>, project: ProjectId) -> Result<i64, DbE
 }
 
 /// The names of those that grant nothing.
-pub(super) async fn inactive(conn: Conn<'_>, project: ProjectId) -> Result<Vec<String>, DbError> {
+///
+/// # Errors
+/// The storage.
+pub async fn inactive(conn: Conn<'_>, project: ProjectId) -> Result<Vec<String>, DbError> {
     on!(conn, INACTIVE, |c, sql| sqlx::query_scalar(sql).bind(project).fetch_all(c).await)
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::base::clock::Timestamp;
 use crate::base::id::{SessionId, UserId};
 use crate::base::secret::Secret;
@@ -78,14 +80,18 @@ pub async fn login(
     if let Some(seconds) = throttle::blocked_in(&mut tx, &account, now).await? {
         return Err(LoginError::Blocked { seconds });
     }
+    let tried = known.as_ref().map(|person| person.id);
     let result = match known.filter(|_| right) {
         Some(person) if store::lock_user(&mut tx, person.id, &person.password_hash).await? => {
             Ok(begin(&mut tx, ctx, origin, &account, &person, now).await?)
         }
         _ => {
             throttle::failed(&mut tx, &account, now).await?;
-            let by = By { actor: Actor::Anonymous, origin: origin.clone() };
-            audit::append(&mut tx, ctx, entry(&by, now, None, Outcome::Denied)).await?;
+            let by = By::new(Actor::Anonymous, origin.clone());
+            // Whose account it was is said only where there is one: people type passwords into the field for the name.
+            let tried = tried.map(|user| user.to_string());
+            let denied = entry(&by, now, None, Outcome::Denied);
+            audit::append(&mut tx, ctx, Entry { resource_type: "user", resource_id: tried, ..denied }).await?;
             Err(LoginError::Wrong)
         }
     };
@@ -120,8 +126,13 @@ async fn begin(
         changes::append(tx, ctx, Change::Session(person.id), now).await?;
     }
     store::succeeded(tx, account, now).await?;
-    let by = By { actor: Actor::User(person.id, person.username.clone()), origin: origin.clone() };
-    audit::append(tx, ctx, entry(&by, now, Some(session.id), Outcome::Success)).await?;
+    let by = By::new(Actor::User(person.id, person.username.clone()), origin.clone());
+    let view = json!({
+        "id": session.id, "ip": session.ip, "user_agent": session.user_agent,
+        "created_at": session.created_at, "expires_at": session.expires_at,
+    });
+    let begun = entry(&by, now, Some(session.id), Outcome::Success);
+    audit::append(tx, ctx, Entry { changes: Some(json!({ "after": view })), ..begun }).await?;
     Ok(LoggedIn { token, lasts: ctx.config.auth.session_ttl, ended: ended.then_some(person.id) })
 }
 
@@ -149,13 +160,20 @@ pub async fn end(
     which: Option<SessionId>,
 ) -> Result<bool, DbError> {
     let mut tx = ctx.db.begin().await?;
-    match which {
-        Some(id) if !store::end(&mut tx, id, person.user).await? => return Ok(false),
-        Some(_) => {}
+    let ended = match which {
+        Some(id) => store::end(&mut tx, id, person.user).await?,
         None => store::end_by_token(&mut tx, &person.token_hash, person.user).await?,
-    }
-    let ended = Entry { action: "session.delete", ..entry(by, ctx.now(), which, Outcome::Success) };
-    audit::append(&mut tx, ctx, ended).await?;
+    };
+    let Some(ended) = ended else { return Ok(which.is_none()) };
+    let entry = Entry {
+        action: "session.delete",
+        changes: Some(json!({ "before": {
+            "id": ended.id, "ip": ended.ip, "user_agent": ended.user_agent,
+            "created_at": ended.created_at, "expires_at": ended.expires_at,
+        } })),
+        ..entry(by, ctx.now(), Some(ended.id), Outcome::Success)
+    };
+    audit::append(&mut tx, ctx, entry).await?;
     changes::append(&mut tx, ctx, Change::Session(person.user), ctx.now()).await?;
     let marking = Marking::new(ctx, Change::Session(person.user));
     tx.commit().await?;

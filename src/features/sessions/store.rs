@@ -29,8 +29,14 @@ sql! {
          WHERE user_id = $1 AND expires_at > $2 AND (created_at, id) < ($3, $4)
          ORDER BY created_at DESC, id DESC LIMIT $5",
     );
-    END = Sql::same("DELETE FROM sessions WHERE id = $1 AND user_id = $2");
-    END_BY_TOKEN = Sql::same("DELETE FROM sessions WHERE token_hash = $1 AND user_id = $2");
+    END = Sql::same(
+        "DELETE FROM sessions WHERE id = $1 AND user_id = $2
+         RETURNING id, ip, user_agent, created_at, expires_at, token_hash",
+    );
+    END_BY_TOKEN = Sql::same(
+        "DELETE FROM sessions WHERE token_hash = $1 AND user_id = $2
+         RETURNING id, ip, user_agent, created_at, expires_at, token_hash",
+    );
     END_OTHERS = Sql::same("DELETE FROM sessions WHERE user_id = $1 AND token_hash <> $2");
     END_ALL = Sql::same("DELETE FROM sessions WHERE user_id = $1");
     PRUNE = Sql::same("DELETE FROM sessions WHERE expires_at <= $1");
@@ -170,19 +176,14 @@ pub(super) async fn list(
         .await)
 }
 
-/// Whether it was there.
-pub(super) async fn end(tx: &mut Tx, id: SessionId, user: UserId) -> Result<bool, DbError> {
-    let rows = on!(tx.conn(), END, |c, sql| sqlx::query(sql)
-        .bind(id)
-        .bind(user)
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected()))?;
-    Ok(rows == 1)
+/// Ends a log-in, and gives what it was.
+pub(super) async fn end(tx: &mut Tx, id: SessionId, user: UserId) -> Result<Option<Session>, DbError> {
+    on!(tx.conn(), END, |c, sql| sqlx::query_as(sql).bind(id).bind(user).fetch_optional(c).await)
 }
 
-pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -> Result<(), DbError> {
-    on!(tx.conn(), END_BY_TOKEN, |c, sql| sqlx::query(sql).bind(token_hash).bind(user).execute(c).await.map(|_| ()))
+/// Ends the log-in of a token, and gives what it was.
+pub(super) async fn end_by_token(tx: &mut Tx, token_hash: &[u8], user: UserId) -> Result<Option<Session>, DbError> {
+    on!(tx.conn(), END_BY_TOKEN, |c, sql| sqlx::query_as(sql).bind(token_hash).bind(user).fetch_optional(c).await)
 }
 
 /// Ends all log-ins of a person but one.

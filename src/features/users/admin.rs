@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use crate::base::clock::Timestamp;
-use crate::base::id::{ProjectId, UserId};
+use crate::base::id::{AuditId, ProjectId, UserId};
 use crate::base::invalid::Invalid;
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
@@ -116,7 +116,7 @@ async fn note(
     action: &'static str,
     now: Timestamp,
     changes: Option<Value>,
-) -> Result<(), DbError> {
+) -> Result<AuditId, DbError> {
     let entry = Entry {
         by,
         at: now,
@@ -127,8 +127,9 @@ async fn note(
         outcome: Outcome::Success,
         changes,
     };
-    audit::append(tx, ctx, entry).await?;
-    changes::append(tx, ctx, Change::Session(user), now).await
+    let id = audit::append(tx, ctx, entry).await?;
+    changes::append(tx, ctx, Change::Session(user), now).await?;
+    Ok(id)
 }
 
 /// Writes what is different now.
@@ -139,7 +140,7 @@ async fn save(
     before: &ListedUser,
     after: &ListedUser,
     action: &'static str,
-) -> Result<(), DbError> {
+) -> Result<AuditId, DbError> {
     let now = ctx.now();
     store::save(tx, after, now).await?;
     let difference = audit::difference(&json!(Account::from(before.clone())), &json!(Account::from(after.clone())));
@@ -191,13 +192,14 @@ pub async fn set_admin(
     }
     keep_an_administrator(&mut tx, &before).await?;
     let after = ListedUser { is_admin, ..before.clone() };
-    save(&mut tx, ctx, acting.by, &before, &after, "user.update").await?;
+    let cause = save(&mut tx, ctx, acting.by, &before, &after, "user.update").await?;
+    let by = By::because_of(cause, "departure", ctx);
     let mut markings = vec![Marking::new(ctx, Change::Session(user))];
     for project in keys::store::projects_of(tx.conn(), user).await? {
         // Who administers no more leaves the projects in which they have no role, the system's among them.
         let is_member = members::store::find(tx.conn(), project, user).await?.is_some();
         if !after.is_admin && !is_member {
-            keys::departure::settle(&mut tx, ctx, acting.by, project, user, ctx.now()).await?;
+            keys::departure::settle(&mut tx, ctx, &by, project, user, ctx.now()).await?;
             markings.push(Marking::new(ctx, Change::Project(project)));
         }
     }
@@ -223,12 +225,12 @@ pub async fn disable(ctx: &Ctx, acting: Acting<'_>, user: UserId) -> Result<Acco
     let now = ctx.now();
     let after = ListedUser { disabled_at: Some(now), ..before.clone() };
     sessions::store::end_all(&mut tx, user).await?;
-    save(&mut tx, ctx, acting.by, &before, &after, "user.disable").await?;
+    let cause = save(&mut tx, ctx, acting.by, &before, &after, "user.disable").await?;
     let projects = keys::store::projects_of(tx.conn(), user).await?;
     let markings = announce(&mut tx, ctx, user, &projects, now).await?;
     tx.commit().await?;
     drop(markings);
-    settle(ctx, acting, user, projects).await;
+    settle(ctx, acting, By::because_of(cause, "departure", ctx), user, projects).await;
     Ok(after.into())
 }
 
@@ -250,9 +252,9 @@ async fn announce<'a>(
 
 /// Settles the keys of somebody who is disabled in a task of its own, which nobody's going away ends. A request waits for
 /// the first of them; the command line, whose process ends with it, for all.
-async fn settle(ctx: &Ctx, acting: Acting<'_>, user: UserId, projects: Vec<ProjectId>) {
+async fn settle(ctx: &Ctx, acting: Acting<'_>, by: By, user: UserId, projects: Vec<ProjectId>) {
     let (begun, waiting) = oneshot::channel();
-    let (ctx, by) = (ctx.clone(), acting.by.clone());
+    let ctx = ctx.clone();
     let task = async move {
         if let Err(error) = keys::departure::settle_disabled(&ctx, &by, user, &projects, begun).await {
             // They are refused already, and the reconciler goes on.
@@ -341,6 +343,10 @@ async fn remove(ctx: &Ctx, mut tx: Tx, by: &By, person: &ListedUser) -> Result<(
         return Err(AdminError::LastOwner(owned));
     }
     let mut markings = vec![Marking::new(ctx, Change::Session(user))];
+    let before = json!({ "before": Account::from(person.clone()) });
+    // First, because all that follows names it as its cause.
+    let cause = note(&mut tx, ctx, by, user, "user.delete", now, Some(before)).await?;
+    let by = &By::because_of(cause, "departure", ctx);
     let personal = projects::end_personal(&mut tx, ctx, by, user, now).await?;
     for project in keys::store::projects_of(tx.conn(), user).await? {
         if Some(project) != personal {
@@ -354,8 +360,6 @@ async fn remove(ctx: &Ctx, mut tx: Tx, by: &By, person: &ListedUser) -> Result<(
         changes::append(&mut tx, ctx, Change::Project(project), now).await?;
         markings.push(Marking::new(ctx, Change::Project(project)));
     }
-    let before = json!({ "before": Account::from(person.clone()) });
-    note(&mut tx, ctx, by, user, "user.delete", now, Some(before)).await?;
     store::delete(&mut tx, user).await?;
     tx.commit().await?;
     drop(markings);

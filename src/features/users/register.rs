@@ -15,7 +15,8 @@ use crate::infra::db::DbError;
 use crate::infra::passwords::PasswordError;
 
 use super::rules::{self, Username};
-use super::{User, store};
+use super::store::ListedUser;
+use super::{Account as Person, User, store};
 
 /// Why nobody was made.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +94,7 @@ pub async fn register(
     let now = ctx.now();
     let user = User { id: UserId::generate(now, &*ctx.rng), username: username.as_str().to_owned(), created_at: now };
     let by = match by.actor {
-        Actor::Anonymous => &By { actor: Actor::User(user.id, user.username.clone()), origin: by.origin.clone() },
+        Actor::Anonymous => &By::new(Actor::User(user.id, user.username.clone()), by.origin.clone()),
         _ => by,
     };
     let mut tx = ctx.db.begin().await?;
@@ -113,18 +114,26 @@ pub async fn register(
     store::insert(&mut tx, &user, &username, &hash, is_admin)
         .await
         .map_err(|error| if error.is_unique() { RegisterError::Taken } else { error.into() })?;
-    let project = projects::create_personal(&mut tx, ctx, by, user.id, &user.username, now).await?;
+    let project = projects::create_personal(&mut tx, ctx, user.id, &user.username, now).await?;
+    let made = ListedUser {
+        id: user.id,
+        username: user.username.clone(),
+        is_admin,
+        disabled_at: None,
+        created_at: user.created_at,
+    };
     let entry = Entry {
         by,
         at: now,
         action: "user.create",
         resource_type: "user",
         resource_id: Some(user.id.to_string()),
-        project: Some(project),
+        project: Some(project.id),
         outcome: Outcome::Success,
-        changes: Some(json!({ "after": { "id": user.id, "username": user.username, "is_admin": is_admin } })),
+        changes: Some(json!({ "after": Person::from(made) })),
     };
-    audit::append(&mut tx, ctx, entry).await?;
+    let cause = audit::append(&mut tx, ctx, entry).await?;
+    projects::announce(&mut tx, ctx, &By::because_of(cause, "registration", ctx), &project).await?;
     tx.commit().await?;
     Ok(user)
 }

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub verifications: ShardedCounters<CODES>,
     /// Requests that found no room in the request log.
     pub request_log_dropped: IntCounter,
+    /// Refused calls that aren't in the audit trail.
+    pub audit_refusals_dropped: IntCounter,
     /// Lines of the log that found no room.
     log_dropped: IntCounter,
     /// Keys in the cache.
@@ -106,6 +108,10 @@ impl Metrics {
                 "keyward_request_log_dropped_total",
                 "Requests that the request log should have kept and had no room for",
             )?,
+            audit_refusals_dropped: IntCounter::new(
+                "keyward_audit_refusals_dropped_total",
+                "Refused calls that aren't in the audit trail, because there were too many different ones or the storage failed",
+            )?,
             log_dropped: IntCounter::new(
                 "keyward_log_dropped_total",
                 "Lines of the log that were dropped because its output was too slow or failed",
@@ -144,10 +150,11 @@ impl Metrics {
         let build =
             IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 16] = [
+        let all: [Box<dyn prometheus::core::Collector>; 17] = [
             Box::new(build),
             Box::new(self.http.clone()),
             Box::new(self.request_log_dropped.clone()),
+            Box::new(self.audit_refusals_dropped.clone()),
             Box::new(self.log_dropped.clone()),
             Box::new(self.cached.clone()),
             Box::new(self.lookups.clone()),

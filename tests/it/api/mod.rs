@@ -1,8 +1,11 @@
 //! The HTTP contract, a file a route or a subject; every test on both engines.
 
 mod address_limits;
+mod audit_acceptance;
 mod audit_chain;
 mod audit_events;
+mod audit_reads;
+mod audit_refusals;
 mod cache;
 mod cache_others;
 mod cache_races;
@@ -14,6 +17,7 @@ mod idempotency;
 mod inheritance;
 mod key_policies;
 mod keys;
+mod keys_as_of;
 mod keys_ceiling;
 mod keys_export;
 mod keys_forgotten;

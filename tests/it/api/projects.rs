@@ -42,7 +42,7 @@ async fn told(app: &App, sql: &str, project: &str) -> Vec<String> {
     words
 }
 
-const TRAIL: &str = "SELECT action FROM audit_entries";
+const TRAIL: &str = "SELECT action FROM (SELECT * FROM audit_entries WHERE outcome = 'success') done";
 
 async fn lease(app: &App, who: &Session, key: &Value) -> Answer {
     app.post(&path(key, "/leases")).token(&who.token).json(&json!({"ttl_seconds": 3600})).send().await

@@ -25,7 +25,7 @@ async fn write_as(app: &App, actor: Actor) -> Result<(), DbError> {
         outcome: Outcome::Success,
         changes: None,
     };
-    append(&mut tx, &app.ctx, entry).await
+    append(&mut tx, &app.ctx, entry).await.map(drop)
 }
 
 both_engines! {

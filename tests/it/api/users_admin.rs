@@ -42,7 +42,9 @@ async fn names(app: &App, credential: &str, query: &str) -> Vec<String> {
 
 /// What the trail says of somebody, by the alphabet: within a moment ids don't sort by time.
 async fn trail(app: &App, user: &str) -> Vec<String> {
-    let mut actions = texts(app, format!("SELECT action FROM audit_entries WHERE resource_id = '{user}'")).await;
+    let mut actions =
+        texts(app, format!("SELECT action FROM audit_entries WHERE resource_id = '{user}' AND outcome = 'success'"))
+            .await;
     actions.sort_unstable();
     actions
 }
@@ -333,11 +335,14 @@ both_engines! {
                 // It acts on, as it was given.
                 app.post("/generate-key").api_key(text(&at_home, "key")).send().await.expect(201);
             }
-            // The trail and the events tell of each key, by whom.
+            // The trail and the events tell of each key, and the trail why: by whose change.
             let settled = usize::from(verified != "VALID");
             for key in [&in_team, &at_home] {
                 let id = text(key, "id");
-                let actors = texts(&app, format!("SELECT actor_id FROM audit_entries WHERE resource_id = '{id}' AND action IN ('key.disable', 'key.revoke')")).await;
+                let actors = texts(&app, format!(
+                    "SELECT c.actor_id FROM audit_entries e JOIN audit_entries c ON c.id = e.changes ->> 'cause'
+                     WHERE e.resource_id = '{id}' AND e.action IN ('key.disable', 'key.revoke') AND e.actor_name = 'departure'"
+                )).await;
                 assert_eq!(actors, vec![root.user.clone(); settled]);
                 let events = texts(&app, format!("SELECT type FROM events WHERE resource_id = '{id}' AND type IN ('key.disabled', 'key.revoked')")).await;
                 assert_eq!(events.len(), settled);

@@ -117,7 +117,7 @@ both_engines! {
             ended(&desk.cli(&["users", how], ""), 2);
         }
         let mut beside = Beside::open(&desk.scratch.url).await;
-        assert_eq!(beside.count("SELECT count(*) FROM audit_entries WHERE actor_name = 'cli' AND action IN ('user.disable', 'user.enable', 'key.disable')").await, 3);
+        assert_eq!(beside.count("SELECT count(*) FROM audit_entries WHERE actor_name IN ('cli', 'departure') AND action IN ('user.disable', 'user.enable', 'key.disable')").await, 3);
     }
 
     async fn a_password_is_reset(engine: Engine) {

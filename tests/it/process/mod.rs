@@ -3,6 +3,7 @@
 mod access_log;
 mod cli;
 mod cli_audit;
+mod cli_audit_list;
 mod cli_keys;
 mod cli_lifecycle;
 mod cli_moving;

@@ -11,6 +11,8 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::ctx::{Arrival, Ctx};
+use crate::features::audit::Actor;
+use crate::features::audit::witness::Witness;
 use crate::features::auth::authenticate::{self, Told};
 use crate::features::scopes::ScopeQuery;
 use crate::gate::{Client, Code, Entry};
@@ -63,6 +65,9 @@ impl Authenticate {
         let Some(entry) = authenticate::key(&self.ctx, request.headers(), &told).await? else {
             return if self.required { Err(authenticate::missing()) } else { Ok(None) };
         };
+        if let Some(witness) = Witness::of(request.extensions()) {
+            witness.called_by(|| Actor::Key(entry.key(), entry.name()));
+        }
         let client = Client { ip, method: Some(request.method().as_str()), path: Some(request.uri().path()) };
         authenticate::permitted(&self.ctx, &entry, client, &self.scopes, self.ctx.moment(), Some(&told))?;
         if let Some(origin) = origin {

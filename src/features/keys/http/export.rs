@@ -36,5 +36,5 @@ pub(super) async fn export(
         (header::CONTENT_TYPE, "application/x-ndjson".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{project}.keys.ndjson\"")),
     ];
-    Ok((headers, Body::from_stream(export::lines(ctx, project))).into_response())
+    Ok((headers, Body::from_stream(export::lines(ctx, by, project))).into_response())
 }

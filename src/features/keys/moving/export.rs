@@ -6,7 +6,7 @@ use futures_util::stream::{self, Stream};
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
-use crate::features::audit::{self, By, Entry, Outcome};
+use crate::features::audit::{self, By};
 use crate::features::keys::rules::RevocationReason;
 use crate::infra::db::DbError;
 
@@ -21,29 +21,23 @@ const PAGE: i64 = 500;
 /// # Errors
 /// The storage.
 pub async fn begin(ctx: &Ctx, by: &By, project: ProjectId) -> Result<(), DbError> {
-    let entry = Entry {
-        by,
-        at: ctx.now(),
-        action: "keys.export",
-        resource_type: "project",
-        resource_id: Some(project.to_string()),
-        project: Some(project),
-        outcome: Outcome::Success,
-        changes: None,
-    };
-    let mut tx = ctx.db.begin().await?;
-    audit::append(&mut tx, ctx, entry).await?;
-    tx.commit().await
+    audit::append_reading(ctx, by, "keys.export", Some(project), None).await
 }
 
 /// The lines, oldest key first, read as they are taken. Keys that come or go meanwhile are there or not; none is there twice.
 /// Ends with an error where the storage fails in the middle: the lines so far aren't all.
-pub fn lines(ctx: Ctx, project: ProjectId) -> impl Stream<Item = Result<Bytes, DbError>> + Send + 'static {
+pub fn lines(ctx: Ctx, by: By, project: ProjectId) -> impl Stream<Item = Result<Bytes, DbError>> + Send + 'static {
     let start: Place = (Timestamp::EPOCH, KeyId::from_bits(0));
-    stream::try_unfold((ctx, Some(start)), move |(ctx, after)| async move {
+    stream::try_unfold((ctx, by, Some(start)), move |(ctx, by, after)| async move {
         let Some(after) = after else { return Ok(None) };
-        let Some((text, next)) = part(&ctx, project, after).await? else { return Ok(None) };
-        Ok(Some((text, (ctx, next))))
+        match part(&ctx, project, after).await {
+            Ok(Some((text, next))) => Ok(Some((text, (ctx, by, next)))),
+            Ok(None) => Ok(None),
+            Err(error) => {
+                audit::append_broken(&ctx, &by, "keys.export", project).await;
+                Err(error)
+            }
+        }
     })
 }
 

@@ -3,9 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::base::id::{ProjectId, UserId};
 use crate::ctx::Ctx;
+use crate::features::audit;
 use crate::features::auth::InProject;
 use crate::features::auth::permission::MembersRead;
 use crate::features::members::{self, Member, store};
@@ -49,11 +51,13 @@ pub(super) struct MemberQuery {
 )]
 pub(super) async fn list(
     State(ctx): State<Ctx>,
-    InProject { project, .. }: InProject<MembersRead>,
+    InProject { by, project, .. }: InProject<MembersRead>,
     Query(query): Query<MemberQuery>,
 ) -> Result<Json<MemberPage>, Problem> {
     let PageQuery { limit, after } = PageQuery::read(query.limit, query.cursor.as_deref())?;
     let page = members::list(&ctx, project, after, limit).await?;
+    let count = json!({ "count": page.data.len() });
+    audit::append_reading(&ctx, &by, "members.list", Some(project), Some(count)).await?;
     Ok(Json(MemberPage { data: page.data, next_cursor: page.next_cursor }))
 }
 

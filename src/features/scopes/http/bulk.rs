@@ -85,9 +85,10 @@ pub(super) async fn import(
 )]
 pub(super) async fn export(
     State(ctx): State<Ctx>,
-    InProject { project, .. }: InProject<ScopesExport>,
+    InProject { by, project, .. }: InProject<ScopesExport>,
 ) -> Result<Response, Problem> {
-    let mut pieces = Box::pin(export::pieces(ctx, project));
+    export::begin(&ctx, &by, project).await?;
+    let mut pieces = Box::pin(export::pieces(ctx, by, project));
     // While nothing is sent yet, it can still be a problem.
     let first = pin!(&mut pieces).try_next().await?;
     let rest = pieces.inspect_err(|error| tracing::warn!(cause = %error, "an export was cut off"));

@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::base::id::UserId;
 use crate::base::invalid::Invalid;
 use crate::ctx::Ctx;
+use crate::features::audit;
 use crate::features::auth::Instance;
 use crate::features::auth::permission::UsersRead;
 use crate::features::users::store::{self, Filter};
@@ -59,7 +61,7 @@ pub(super) struct UserPage {
 )]
 pub(super) async fn list(
     State(ctx): State<Ctx>,
-    _: Instance<UsersRead>,
+    Instance { by, .. }: Instance<UsersRead>,
     Query(query): Query<UserQuery>,
 ) -> Result<Json<UserPage>, Problem> {
     let PageQuery { limit, after } = PageQuery::read(query.limit, query.cursor.as_deref())?;
@@ -69,6 +71,7 @@ pub(super) async fn list(
     let is_active = query.status.map(|status| status == Status::Active);
     let filter = Filter { q: query.q, is_active, is_admin: query.is_admin };
     let page = manage::list(&ctx, &filter, after, limit).await?;
+    audit::append_reading(&ctx, &by, "users.list", None, Some(json!({ "count": page.data.len() }))).await?;
     Ok(Json(UserPage { data: page.data, next_cursor: page.next_cursor }))
 }
 

@@ -90,7 +90,7 @@ pub(super) async fn register(
             "Registration is closed; ask an administrator.",
         ));
     }
-    let by = By { actor: Actor::Anonymous, origin };
+    let by = By::new(Actor::Anonymous, origin);
     let user = register::register(&ctx, &by, &body.username, &body.password, false, key.as_deref()).await?;
     let body = Registered { message: "User registered", user };
     Ok((StatusCode::CREATED, [(header::LOCATION, "/v1/users/me")], axum::Json(body)))
