@@ -14,6 +14,7 @@ use crate::infra::db::Db;
 use crate::infra::net::Outbound;
 use crate::infra::origins::Origins;
 use crate::infra::passwords::Passwords;
+use crate::infra::sensitive::SensitiveFields;
 use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::metrics::Metrics;
 
@@ -41,6 +42,8 @@ pub struct Capabilities {
     pub origin: String,
     /// Which pages may call from a browser.
     pub origins: Origins,
+    /// What is sensitive in others' documents.
+    pub sensitive: SensitiveFields,
     /// Limits by client address.
     pub limits: AddressLimits,
     /// Requests to URLs that people gave.
@@ -87,6 +90,7 @@ impl Ctx {
             },
             outbound: Outbound::new(config.outbound.allow.clone()),
             gate: new_gate(&config),
+            sensitive: SensitiveFields::default(),
             origins: Origins::new(config.server.cors_origins.clone()),
             origin: ulid::Ulid::from_parts(clock.now().as_millis(), random(&*rng)).to_string(),
             started: clock.monotonic(),

@@ -25,7 +25,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
-use crate::features::{auth, health, keys, leases, limits, members, projects, random, scopes, sessions, users};
+use crate::features::{
+    auth, health, keys, leases, limits, members, projects, random, scopes, sensitive, sessions, users,
+};
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
 use crate::web::problem::Problem;
@@ -57,6 +59,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "keys", description = "Keys of a project, and their verification"),
         (name = "limits", description = "What restricts keys, how it stands, and leases"),
         (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
+        (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -72,6 +75,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(members::http::router())
         .merge(users::http::administration())
         .merge(scopes::http::router())
+        .merge(sensitive::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));

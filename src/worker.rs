@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::ctx::Ctx;
 use crate::features::changes::{self, follow};
-use crate::features::{idempotency, keys, leases, projects, sessions, usage};
+use crate::features::{idempotency, keys, leases, projects, sensitive, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -39,6 +39,7 @@ impl Workers {
         follow::start(ctx, &position).await?;
         leases::read_in(ctx).await?;
         projects::origins::read_in(ctx).await?;
+        sensitive::memory::read_in(ctx).await?;
         Ok(Self::spawn(ctx, position))
     }
 

@@ -167,6 +167,8 @@ ids! {
     AuditId = "aud_";
     /// A scope of a project's catalogue.
     ScopeId = "scp_";
+    /// A rule for sensitive fields.
+    SensitiveFieldId = "sfd_";
     /// Work done elsewhere that holds one of a key's places.
     LeaseId = "lse_";
 }

@@ -14,3 +14,4 @@ pub mod rng;
 pub mod scope;
 pub mod scope_query;
 pub mod secret;
+pub mod sensitive;

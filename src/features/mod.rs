@@ -14,6 +14,7 @@ pub mod members;
 pub mod projects;
 pub mod random;
 pub mod scopes;
+pub mod sensitive;
 pub mod sessions;
 pub mod usage;
 pub mod users;

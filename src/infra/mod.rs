@@ -11,4 +11,5 @@ pub mod net;
 pub mod origins;
 pub mod passwords;
 pub mod reconcile;
+pub mod sensitive;
 pub mod telemetry;

@@ -10,6 +10,7 @@ use crate::ctx::Ctx;
 use crate::infra::db::{DbError, Tx};
 use crate::web::request::RequestContext;
 
+use super::sensitive::guard;
 use super::{keys, users};
 
 /// Who acts.
@@ -132,9 +133,15 @@ async fn refuse_the_gone(tx: &mut Tx, entry: &Entry<'_>) -> Result<(), DbError> 
 ///
 /// # Errors
 /// The storage; then the change must not be committed.
-pub async fn append(tx: &mut Tx, ctx: &Ctx, entry: Entry<'_>) -> Result<(), DbError> {
+pub async fn append(tx: &mut Tx, ctx: &Ctx, mut entry: Entry<'_>) -> Result<(), DbError> {
     if entry.outcome == Outcome::Success {
         refuse_the_gone(tx, &entry).await?;
+    }
+    let masked = guard::actor(entry.by);
+    entry.by = masked.as_ref().unwrap_or(entry.by);
+    entry.resource_id.as_mut().map(guard::text);
+    if let Some(changes) = &mut entry.changes {
+        guard::document(ctx, tx, entry.project, changes).await?;
     }
     store::insert(tx, AuditId::generate(entry.at, &*ctx.rng), &entry).await
 }

@@ -96,6 +96,10 @@ permissions! {
     ScopesImport = "keyward:scopes:import";
     /// Export the catalogue.
     ScopesExport = "keyward:scopes:export";
+    /// See which fields are sensitive, and try rules on a document. Those of the server: as an administrator.
+    SensitiveFieldsRead = "keyward:sensitive-fields:read";
+    /// Add, change and remove rules for sensitive fields. Those of the server: as an administrator.
+    SensitiveFieldsUpdate = "keyward:sensitive-fields:update";
 }
 
 instance_permissions! {
@@ -160,6 +164,7 @@ impl Role {
                 ProjectsSuspend::SCOPE,
                 "keyward:members:*",
                 "keyward:scopes:*",
+                "keyward:sensitive-fields:*",
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

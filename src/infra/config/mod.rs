@@ -8,6 +8,7 @@ mod database;
 mod keys;
 mod log;
 mod outbound;
+mod privacy;
 mod projects;
 mod server;
 mod source;
@@ -18,6 +19,7 @@ pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
 pub use outbound::OutboundConfig;
+pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use server::{ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
@@ -36,6 +38,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// Projects.
     pub projects: ProjectsConfig,
+    /// Protection of data.
+    pub privacy: PrivacyConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Requests that the service makes itself.
@@ -54,6 +58,7 @@ impl Config {
             auth: AuthConfig::parse(loaded)?,
             keys: KeysConfig::parse(loaded)?,
             projects: ProjectsConfig::parse(loaded)?,
+            privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
         })

@@ -229,6 +229,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("key_cache_entries", "KEYWARD_KEY_CACHE_ENTRIES", "2000000", "Keys held in memory for verification"),
     setting("key_cache_bytes", "KEYWARD_KEY_CACHE_BYTES", "1073741824", "Bytes that they may take together"),
+    secret(setting(
+        "field_hash_key",
+        "KEYWARD_FIELD_HASH_KEY",
+        "",
+        "What sensitive fields are hashed with: 32 characters or more; made at first start and kept where not set",
+    )),
     flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",

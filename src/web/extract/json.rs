@@ -11,19 +11,24 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::invalid::Invalid;
+use crate::base::masking::mask_secrets;
 use crate::infra::deadline::within;
 use crate::web::problem::Problem;
 
 use crate::base::object::Object;
 
-use super::again;
+use super::{again, secrets};
 
 /// How deep arrays and objects may nest.
 const MAX_DEPTH: usize = 64;
 
-/// A body that must be there.
+/// A body that must be there. Refused if one of Keyward's own secrets is in it, like those below.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
+
+/// A body that must be there and in which a secret may stand: of a route that takes one, or that keeps nothing.
+#[derive(Debug)]
+pub struct SecretJson<T>(pub T);
 
 /// A body that may be left out, with its content type, or `null`; then the default stands for it.
 #[derive(Debug)]
@@ -34,6 +39,17 @@ pub struct OptionalJson<T>(pub T);
 pub struct BulkJson<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, inner) = request.into_parts();
+        let bytes = body(&parts.headers, inner).await?;
+        again::ask(&parts.extensions).await?;
+        parse_clean(&bytes).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for SecretJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -55,7 +71,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Bu
             return Err(unsupported());
         }
         // It takes a while, in which others mustn't wait.
-        tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|error| Problem::internal(&error))?.map(Self)
+        tokio::task::spawn_blocking(move || parse_clean(&bytes))
+            .await
+            .map_err(|error| Problem::internal(&error))?
+            .map(Self)
     }
 }
 
@@ -75,7 +94,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
         if bytes.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
-        parse(&bytes).map(Self)
+        parse_clean(&bytes).map(Self)
     }
 }
 
@@ -223,6 +242,13 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// Parses what is sent to be kept.
+fn parse_clean<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let value = parse(bytes)?;
+    secrets::refuse(bytes)?;
+    Ok(value)
+}
+
 fn problem(path: String, error: &serde_json::Error) -> Problem {
     let place = format!("line {} column {}", error.line(), error.column());
     if !error.is_data() {
@@ -237,7 +263,9 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
     let quoted = |message: &str| message.split('`').nth(1).map(str::to_owned);
     if message.starts_with("unknown field") {
         let name = quoted(message).unwrap_or_default();
-        let name: String = name.chars().take(64).collect();
+        // Before it is cut: a part of a secret isn't recognised any more.
+        let name: String = mask_secrets(&name).chars().take(64).collect();
+        let path = mask_secrets(&path).into_owned();
         let expected = message.rsplit_once(", expected ").map_or("", |(_, rest)| rest);
         let expected = expected.split(" at line ").next().unwrap_or_default();
         let place = match path.as_str() {

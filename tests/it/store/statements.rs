@@ -1,7 +1,8 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
 use keyward::features::{
-    audit, changes, events, idempotency, keys, leases, limits, members, projects, scopes, sessions, usage, users,
+    audit, changes, events, idempotency, keys, leases, limits, members, projects, scopes, sensitive, sessions, usage,
+    users,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -24,6 +25,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("members", members::store::STATEMENTS),
     ("projects", projects::store::STATEMENTS),
     ("scopes", scopes::store::STATEMENTS),
+    ("sensitive", sensitive::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
     ("usage", usage::store::STATEMENTS),
     ("users", users::store::STATEMENTS),
