@@ -17,6 +17,7 @@ use crate::infra::net::Outbound;
 use crate::infra::origins::Origins;
 use crate::infra::passwords::Passwords;
 use crate::infra::refusals::Refusals;
+use crate::infra::sensitive::SensitiveFields;
 use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::metrics::Metrics;
 
@@ -44,6 +45,8 @@ pub struct Capabilities {
     pub origin: String,
     /// Which pages may call from a browser.
     pub origins: Origins,
+    /// What is sensitive in others' documents.
+    pub sensitive: SensitiveFields,
     /// Limits by client address.
     pub limits: AddressLimits,
     /// Memory for large bodies.
@@ -97,6 +100,7 @@ impl Ctx {
             outbound: Outbound::new(config.outbound.allow.clone()),
             refusals: Refusals::default(),
             gate: new_gate(&config),
+            sensitive: SensitiveFields::default(),
             origins: Origins::new(config.server.cors_origins.clone()),
             origin: ulid::Ulid::from_parts(clock.now().as_millis(), random(&*rng)).to_string(),
             started: clock.monotonic(),

@@ -25,7 +25,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
-    audit, auth, health, keys, leases, limits, members, projects, random, requests, scopes, sessions, usage, users,
+    audit, auth, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive, sessions, usage,
+    users,
 };
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
@@ -61,6 +62,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "requests", description = "The request log, and reports of services that judge by themselves"),
         (name = "usage", description = "How much keys are used, for what, and how it comes out"),
         (name = "audit", description = "Who did what, who was refused, and the proof of it"),
+        (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -80,6 +82,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(usage::http::router())
         .merge(audit::chain::http::router())
         .merge(audit::http::router())
+        .merge(sensitive::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));

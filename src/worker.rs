@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
-use crate::features::{audit, idempotency, keys, leases, projects, requests, sessions, usage};
+use crate::features::{audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -41,6 +41,7 @@ impl Workers {
         leases::read_in(ctx).await?;
         projects::origins::read_in(ctx).await?;
         chain::start(ctx).await?;
+        sensitive::memory::read_in(ctx).await?;
         Ok(Self::spawn(ctx, position))
     }
 

@@ -176,6 +176,8 @@ ids! {
     CheckpointId = "chk_";
     /// A scope of a project's catalogue.
     ScopeId = "scp_";
+    /// A rule for sensitive fields.
+    SensitiveFieldId = "sfd_";
     /// Work done elsewhere that holds one of a key's places.
     LeaseId = "lse_";
     /// A row of the request log.

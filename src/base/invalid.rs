@@ -36,19 +36,25 @@ impl Invalid {
 pub struct Check(Vec<FieldError>);
 
 impl Check {
-    /// Notes an error of one field.
+    /// Notes an error of one field; of two of one kind the first.
     pub fn refuse(
         &mut self,
         field: impl Into<Cow<'static, str>>,
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) {
-        self.0.push(FieldError { field: field.into(), code: code.into(), message: message.into() });
+        self.note(FieldError { field: field.into(), code: code.into(), message: message.into() });
+    }
+
+    fn note(&mut self, error: FieldError) {
+        if !self.0.iter().any(|known| known.field == error.field && known.code == error.code) {
+            self.0.push(error);
+        }
     }
 
     /// Notes the errors of a part that checked itself; gives its value if there were none.
     pub fn part<T>(&mut self, result: Result<T, Invalid>) -> Option<T> {
-        result.map_err(|invalid| self.0.extend(invalid.0)).ok()
+        result.map_err(|invalid| invalid.0.into_iter().for_each(|error| self.note(error))).ok()
     }
 
     /// # Errors

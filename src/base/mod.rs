@@ -15,3 +15,4 @@ pub mod rng;
 pub mod scope;
 pub mod scope_query;
 pub mod secret;
+pub mod sensitive;

@@ -210,5 +210,6 @@ async fn ready(config: Config) -> Result<Ctx, Failure> {
     }
     let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
     crate::features::projects::ensure_system(&ctx).await?;
+    crate::features::sensitive::memory::read_in(&ctx).await?;
     Ok(ctx)
 }

@@ -15,6 +15,7 @@ pub mod projects;
 pub mod random;
 pub mod requests;
 pub mod scopes;
+pub mod sensitive;
 pub mod sessions;
 pub mod usage;
 pub mod users;

@@ -14,4 +14,5 @@ pub mod origins;
 pub mod passwords;
 pub mod reconcile;
 pub mod refusals;
+pub mod sensitive;
 pub mod telemetry;

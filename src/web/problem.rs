@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::base::invalid::{FieldError, Invalid};
+use crate::base::masking::mask_secrets;
 use crate::gate::{self, Code, Rules, Standings};
 use crate::infra::db::DbError;
 use crate::infra::passwords::PasswordError;
@@ -231,15 +232,18 @@ impl Problem {
     /// The body, once the request's id is known.
     #[must_use]
     pub fn render(&self, request_id: &str) -> Vec<u8> {
+        // The last resort, for what repeats names that clients chose.
+        let detail = mask_secrets(&self.0.detail);
+        let errors: Vec<FieldError> = self.0.errors.iter().map(masked).collect();
         let body = ProblemBody {
             kind: "about:blank",
             title: self.0.status.canonical_reason().unwrap_or("Error"),
             status: self.0.status.as_u16(),
-            detail: &self.0.detail,
+            detail: &detail,
             code: self.0.code,
-            error: &self.0.detail,
+            error: &detail,
             request_id,
-            errors: &self.0.errors,
+            errors: &errors,
             violated: &self.0.violated,
             id: self.0.id.as_deref(),
         };
@@ -253,6 +257,15 @@ impl Problem {
         }
         serde_json::to_vec(&body).unwrap_or_default()
     }
+}
+
+/// Without Keyward's own secrets.
+fn masked(error: &FieldError) -> FieldError {
+    let masked = |text: &Cow<'static, str>| match mask_secrets(text) {
+        Cow::Borrowed(_) => text.clone(),
+        Cow::Owned(masked) => Cow::Owned(masked),
+    };
+    FieldError { field: masked(&error.field), code: error.code.clone(), message: masked(&error.message) }
 }
 
 impl IntoResponse for Problem {

@@ -14,7 +14,9 @@ use ipnet::IpNet;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, TEXT_LENGTH, UserId};
+use crate::base::masking::{holds_secret, mask_secrets};
 use crate::base::rng::Rng;
+use crate::base::sensitive::text;
 use crate::ctx::Arrival;
 
 // As text, a name would be read anew with every look.
@@ -34,7 +36,7 @@ pub struct RequestContext(Arc<RequestFacts>);
 pub struct RequestFacts {
     /// When the request's head had come.
     pub arrival: Arrival,
-    /// The client's, if it is 1 to 128 visible ASCII characters, or one made here.
+    /// The client's, if it is 1 to 128 visible ASCII characters without a secret among them, or one made here.
     pub id: String,
     /// Of a valid W3C `traceparent`: 32 lower-case hexadecimal digits.
     pub trace_id: Option<String>,
@@ -77,11 +79,14 @@ impl fmt::Display for CallerId {
 }
 
 impl RequestFacts {
-    /// What the client calls itself, cut to 256 characters and without control characters.
+    /// What the client calls itself, without credentials and control characters, cut to 256 characters.
     #[must_use]
     pub fn user_agent(&self) -> Option<String> {
         let value = self.user_agent.as_ref()?;
-        Some(String::from_utf8_lossy(value.as_bytes()).chars().filter(|c| !c.is_control()).take(256).collect())
+        let text = String::from_utf8_lossy(value.as_bytes());
+        // Masked before it is cut: a part of a secret isn't recognised any more.
+        let masked = text::credentials(&mask_secrets(&text)).into_owned();
+        Some(masked.chars().filter(|c| !c.is_control()).take(256).collect())
     }
 }
 
@@ -146,7 +151,10 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 
 fn accepted_id(value: &HeaderValue) -> Option<String> {
     let text = value.to_str().ok()?;
-    ((1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
+    let is_plain = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    // It goes everywhere: a secret mustn't.
+    let tells = is_plain && (holds_secret(text) || matches!(text::credentials(text), Cow::Owned(_)));
+    (is_plain && !tells).then(|| text.to_owned())
 }
 
 fn new_id(now: Timestamp, rng: &dyn Rng) -> String {

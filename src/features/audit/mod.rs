@@ -24,6 +24,7 @@ use crate::ctx::Ctx;
 use crate::infra::db::{DbError, Tx};
 use crate::web::request::RequestContext;
 
+use super::sensitive::guard;
 use super::{keys, users};
 
 /// Who acts.
@@ -174,6 +175,12 @@ pub async fn append(tx: &mut Tx, ctx: &Ctx, mut entry: Entry<'_>) -> Result<Audi
     }
     if let Some(cause) = entry.by.cause {
         entry.changes.get_or_insert_with(|| json!({}))["cause"] = json!(cause);
+    }
+    let masked = guard::actor(entry.by);
+    entry.by = masked.as_ref().unwrap_or(entry.by);
+    entry.resource_id.as_mut().map(guard::text);
+    if let Some(changes) = &mut entry.changes {
+        guard::document(ctx, tx, entry.project, changes).await?;
     }
     let id = AuditId::generate(entry.at, &*ctx.rng);
     store::insert(tx, id, &entry).await?;

@@ -106,6 +106,10 @@ permissions! {
     AuditExport = "keyward:audit:export";
     /// Read the audit trail of a project.
     AuditRead = "keyward:audit:read";
+    /// See which fields are sensitive, and try rules on a document. Those of the server: as an administrator.
+    SensitiveFieldsRead = "keyward:sensitive-fields:read";
+    /// Add, change and remove rules for sensitive fields. Those of the server: as an administrator.
+    SensitiveFieldsUpdate = "keyward:sensitive-fields:update";
 }
 
 instance_permissions! {
@@ -175,6 +179,7 @@ impl Role {
                 "keyward:usage:*",
                 AuditExport::SCOPE,
                 AuditRead::SCOPE,
+                "keyward:sensitive-fields:*",
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
-use crate::features::{keys, limits, projects};
+use crate::features::{keys, limits, projects, sensitive};
 use crate::infra::db::DbError;
 
 use super::{Change, store};
@@ -116,6 +116,7 @@ async fn apply(ctx: &Ctx, change: Change, at: Timestamp, own: bool) -> Result<()
         Change::Limits(_) | Change::Imported(_) if own => {}
         Change::Imported(_) => keys::secrets::known::follow(ctx, at).await?,
         Change::Limits(key) => ctx.gate.reset(key),
+        Change::SensitiveFields(project) => sensitive::memory::read_one(ctx, project).await?,
         Change::Session(_) => ctx.gate.people.changed(ctx.gate.epoch()),
     }
     Ok(())

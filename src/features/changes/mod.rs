@@ -26,10 +26,15 @@ pub enum Change {
     Limits(KeyId),
     /// Somebody's sessions, or what they may do.
     Session(UserId),
+    /// The rules for sensitive fields, of a project or of the server.
+    SensitiveFields(Option<ProjectId>),
 }
 
 /// Stands behind a project's id where keys were imported: what it has already isn't touched.
 const IMPORTED: &str = "/imported";
+
+/// Stands where a project's id would, for what holds in all of them.
+const SERVER: &str = "server";
 
 impl Change {
     fn topic(&self) -> &'static str {
@@ -38,6 +43,7 @@ impl Change {
             Self::Project(_) | Self::Imported(_) => "project",
             Self::Limits(_) => "limits",
             Self::Session(_) => "session",
+            Self::SensitiveFields(_) => "sensitive_fields",
         }
     }
 
@@ -50,6 +56,8 @@ impl Change {
             },
             "limits" => id.parse().ok().map(Self::Limits),
             "session" => id.parse().ok().map(Self::Session),
+            "sensitive_fields" if id == SERVER => Some(Self::SensitiveFields(None)),
+            "sensitive_fields" => id.parse().ok().map(|project| Self::SensitiveFields(Some(project))),
             _ => None,
         }
     }
@@ -59,9 +67,10 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(id) | Self::Limits(id) => id.fmt(f),
-            Self::Project(id) => id.fmt(f),
+            Self::Project(id) | Self::SensitiveFields(Some(id)) => id.fmt(f),
             Self::Imported(id) => write!(f, "{id}{IMPORTED}"),
             Self::Session(id) => id.fmt(f),
+            Self::SensitiveFields(None) => f.write_str(SERVER),
         }
     }
 }
@@ -96,8 +105,8 @@ impl Drop for Marking<'_> {
         match self.change {
             Change::Key(key) => gate.changed(key),
             Change::Project(project) => gate.project_changed(project),
-            // Whoever imports knows the secrets, and tells the gate of them.
-            Change::Imported(_) => {}
+            // Whoever imports knows the secrets, and tells the gate of them; whoever changes rules reads them in.
+            Change::Imported(_) | Change::SensitiveFields(_) => {}
             Change::Limits(key) => gate.reset(key),
             Change::Session(_) => gate.people.changed(gate.epoch()),
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::base::clock::Timestamp;
 use crate::base::id::{EventId, ProjectId};
 use crate::ctx::Ctx;
+use crate::features::sensitive::guard;
 use crate::infra::db::{DbError, Tx};
 
 /// One event to write.
@@ -29,6 +30,8 @@ pub struct Event {
 ///
 /// # Errors
 /// The storage; then the change must not be committed.
-pub async fn append(tx: &mut Tx, ctx: &Ctx, event: Event) -> Result<(), DbError> {
+pub async fn append(tx: &mut Tx, ctx: &Ctx, mut event: Event) -> Result<(), DbError> {
+    guard::text(&mut event.resource_id);
+    guard::document(ctx, tx, Some(event.project), &mut event.data).await?;
     store::insert(tx, EventId::generate(event.at, &*ctx.rng), &event).await
 }

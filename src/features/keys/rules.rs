@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Timestamp;
 use crate::base::duration::Seconds;
 use crate::base::invalid::{Check, Invalid};
+use crate::base::masking::holds_secret;
 use crate::features::auth::permission;
 use crate::features::scopes::{MAX_SCOPES, Scope, Scopes};
 
@@ -131,10 +132,11 @@ pub fn settings(settings: &Settings<'_>) -> Result<(), Invalid> {
     if settings.scopes.is_some_and(|scopes| scopes.len() > MAX_SCOPES) {
         check.refuse("scopes", "too_many", "must be at most 256 scopes");
     }
-    if let Some(metadata) = settings.metadata
-        && serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len()) > MAX_METADATA
-    {
-        check.refuse("metadata", "too_large", "must be at most 16 KiB of JSON");
+    if let Some(json) = settings.metadata.map(|metadata| serde_json::to_string(metadata).unwrap_or_default()) {
+        if json.len() > MAX_METADATA {
+            check.refuse("metadata", "too_large", "must be at most 16 KiB of JSON");
+        }
+        check.part(no_secret("metadata", &json));
     }
     check.finish()
 }
@@ -176,6 +178,15 @@ pub fn reason(text: &str) -> Result<(), Invalid> {
     text_of("reason", text, 0, MAX_DESCRIPTION, true)
 }
 
+/// Nothing that is kept may hold a key: it would be shown, and sent on.
+fn no_secret(field: &'static str, text: &str) -> Result<(), Invalid> {
+    if holds_secret(text) {
+        let message = "holds a key, a token or a webhook's secret, which is never kept";
+        return Err(Invalid::field(field, "holds_secret", message));
+    }
+    Ok(())
+}
+
 /// A text of so many characters, none of them control characters, but for those between lines and words.
 ///
 /// # Errors
@@ -191,7 +202,7 @@ pub fn text_of(field: &'static str, text: &str, shortest: usize, longest: usize,
     if text.chars().any(|c| c.is_control() && !(lines && matches!(c, '\n' | '\t' | '\r'))) {
         return Err(Invalid::field(field, "invalid_value", "must not hold control characters"));
     }
-    Ok(())
+    no_secret(field, text)
 }
 
 /// How long superseded secrets are good: at most 365 days; 0 ends them at once.

@@ -14,7 +14,8 @@ use super::{ProjectError, store};
 
 /// First parts that are ours: of ids, of session tokens, of webhooks' secrets.
 const RESERVED: &[&str] = &[
-    "alr", "aud", "dlv", "evt", "key", "keyward", "kw", "kws", "lse", "prj", "scp", "sec", "ses", "usr", "whk", "whsec",
+    "alr", "aud", "dlv", "evt", "key", "keyward", "kw", "kws", "lse", "prj", "scp", "sec", "ses", "sfd", "usr", "whk",
+    "whsec",
 ];
 
 fn root(prefix: &str) -> &str {

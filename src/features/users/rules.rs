@@ -3,6 +3,7 @@
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::base::invalid::Invalid;
+use crate::base::masking::holds_secret;
 use crate::base::secret::Secret;
 
 /// Shortest and longest username, in characters.
@@ -21,6 +22,9 @@ impl Username {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if USERNAME_LENGTH.contains(&text.len()) && text.bytes().all(allowed) {
+            if holds_secret(text) {
+                return Err(Invalid::field("username", "holds_secret", "holds a key, which is never kept"));
+            }
             Ok(Self(text.to_owned()))
         } else {
             Err(Invalid::field("username", "invalid_username", "must be 3 to 64 of A-Z, a-z, 0-9, ., _ and -"))

@@ -9,6 +9,7 @@ mod database;
 mod keys;
 mod log;
 mod outbound;
+mod privacy;
 mod projects;
 mod requests;
 mod server;
@@ -22,6 +23,7 @@ pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
 pub use outbound::OutboundConfig;
+pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
@@ -46,6 +48,8 @@ pub struct Config {
     pub requests: RequestsConfig,
     /// What is counted of requests.
     pub usage: UsageConfig,
+    /// Protection of data.
+    pub privacy: PrivacyConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Requests that the service makes itself.
@@ -68,6 +72,7 @@ impl Config {
             projects: ProjectsConfig::parse(loaded)?,
             requests: RequestsConfig::parse(loaded)?,
             usage: UsageConfig::parse(loaded)?,
+            privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
             audit: AuditConfig::parse(loaded)?,

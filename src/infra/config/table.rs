@@ -298,6 +298,12 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "How long audit entries are kept, such as 365d; 0 is for ever",
     ),
+    secret(setting(
+        "field_hash_key",
+        "KEYWARD_FIELD_HASH_KEY",
+        "",
+        "What sensitive fields are hashed with: 32 characters or more; made at first start and kept where not set",
+    )),
     flagged("log", "KEYWARD_LOG", &["log"], "info", "Level, or tracing directives such as info,keyward=debug"),
     flagged(
         "log_format",

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::invalid::Invalid;
+use crate::base::masking::mask_secrets;
 use crate::ctx::Ctx;
 use crate::infra::bodies::{NoRoom, Room};
 use crate::infra::config::MAX_BODY_BYTES;
@@ -22,14 +23,18 @@ use crate::web::request::RequestContext;
 
 use crate::base::object::Object;
 
-use super::again;
+use super::{again, secrets};
 
 /// How deep arrays and objects may nest.
 const MAX_DEPTH: usize = 64;
 
-/// A body that must be there.
+/// A body that must be there. Refused if one of Keyward's own secrets is in it, like those below.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
+
+/// A body that must be there and in which a secret may stand: of a route that takes one, or that keeps nothing.
+#[derive(Debug)]
+pub struct SecretJson<T>(pub T);
 
 /// A body that may be left out, with its content type, or `null`; then the default stands for it.
 #[derive(Debug)]
@@ -40,6 +45,17 @@ pub struct OptionalJson<T>(pub T);
 pub struct BulkJson<T>(pub T, pub Room);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, inner) = request.into_parts();
+        let bytes = body(&parts.headers, inner).await?;
+        again::ask(&parts.extensions).await?;
+        parse_clean(&bytes).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for SecretJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -61,7 +77,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Ctx> for BulkJson<T> {
             return Err(unsupported());
         }
         // It takes a while, in which others mustn't wait.
-        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        let parsed = tokio::task::spawn_blocking(move || parse_clean(&bytes)).await;
         Ok(Self(parsed.map_err(|error| Problem::internal(&error))??, room))
     }
 }
@@ -82,7 +98,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
         if bytes.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
-        parse(&bytes).map(Self)
+        parse_clean(&bytes).map(Self)
     }
 }
 
@@ -292,6 +308,13 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// Parses what is sent to be kept.
+fn parse_clean<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let value = parse(bytes)?;
+    secrets::refuse(bytes)?;
+    Ok(value)
+}
+
 fn problem(path: String, error: &serde_json::Error) -> Problem {
     let place = format!("line {} column {}", error.line(), error.column());
     if !error.is_data() {
@@ -306,7 +329,9 @@ pub(super) fn refusal(path: String, message: &str) -> Problem {
     let quoted = |message: &str| message.split('`').nth(1).map(str::to_owned);
     if message.starts_with("unknown field") {
         let name = quoted(message).unwrap_or_default();
-        let name: String = name.chars().take(64).collect();
+        // Before it is cut: a part of a secret isn't recognised any more.
+        let name: String = mask_secrets(&name).chars().take(64).collect();
+        let path = mask_secrets(&path).into_owned();
         let expected = message.rsplit_once(", expected ").map_or("", |(_, rest)| rest);
         let expected = expected.split(" at line ").next().unwrap_or_default();
         let place = match path.as_str() {

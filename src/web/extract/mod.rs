@@ -6,10 +6,11 @@ pub mod merge;
 mod page;
 mod path;
 mod query;
+pub mod secrets;
 
 pub use crate::base::object;
 pub use again::Again;
-pub use json::{BulkJson, Json, JsonLines, Nothing, OptionalJson};
+pub use json::{BulkJson, Json, JsonLines, Nothing, OptionalJson, SecretJson};
 pub use page::PageQuery;
 pub use path::{Path, Second};
 pub use query::{Query, unknown_parameter};

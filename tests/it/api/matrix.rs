@@ -120,6 +120,7 @@ impl Stage {
                 "{id}" => id,
                 "{user}" => &self.extra.user,
                 "{session}" => &self.extra_session,
+                "{name}" if template.contains("sensitive") => return "password".to_owned(),
                 "{name}" => return "orders:read".to_owned(),
                 _ => return part.to_owned(),
             };
@@ -156,6 +157,9 @@ impl Stage {
                 "openapi": "3.1.0", "info": {"title": "t", "version": "1"},
                 "paths": {"/orders": {"get": {"responses": {}}}}
             }}),
+            "createSensitiveField" | "createServerSensitiveField" => json!({"name": "inner_*"}),
+            "updateSensitiveField" | "updateServerSensitiveField" => json!({"strategy": "remove"}),
+            "previewSensitiveFields" | "previewServerSensitiveFields" => json!({"document": {"password": "x"}}),
             "createUser" => json!({"username": format!("made{}", self.next), "password": PASSWORD}),
             "updateUser" => json!({"is_admin": false}),
             "resetPassword" => json!({"password": "another horse battery staple"}),

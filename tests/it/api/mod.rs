@@ -51,6 +51,7 @@ mod scopes;
 mod scopes_described;
 mod scopes_grants;
 mod scopes_import;
+mod sensitive_fields;
 mod sessions;
 mod stale_callers;
 mod support;

@@ -19,6 +19,7 @@ mod limits_flat_out;
 mod limits_restart;
 mod logs;
 mod outage;
+mod privacy;
 mod shutdown;
 mod sqlite_faults;
 mod start;

@@ -15,7 +15,7 @@ use crate::features::auth::{Anywhere, OnKey};
 use crate::features::keys::change::{self, Target};
 use crate::features::keys::rules::{self, RevocationReason};
 use crate::features::keys::{KeyView, secrets, store};
-use crate::web::extract::{Json, OptionalJson, object};
+use crate::web::extract::{OptionalJson, SecretJson, object};
 use crate::web::problem::Problem;
 
 /// Why a key is taken back.
@@ -125,7 +125,7 @@ pub(super) async fn revoke(
 pub(super) async fn revoke_key(
     State(ctx): State<Ctx>,
     Anywhere { by, reach, .. }: Anywhere<KeysRevoke>,
-    Json(body): Json<RevokeKeyRequest>,
+    SecretJson(body): SecretJson<RevokeKeyRequest>,
 ) -> Result<axum::Json<RevokedAnswer>, Problem> {
     body.note.as_deref().map(rules::note).transpose()?;
     let by_key = match body.key.as_ref().and_then(|key| secrets::shown(&ctx, key.expose(), ctx.steady())) {

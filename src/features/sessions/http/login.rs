@@ -10,7 +10,7 @@ use crate::base::secret::{Secret, ShownOnce};
 use crate::ctx::Ctx;
 use crate::features::sessions::login::{self, LoginError};
 use crate::features::sessions::throttle;
-use crate::web::extract::Json;
+use crate::web::extract::SecretJson;
 use crate::web::problem::Problem;
 use crate::web::rate;
 use crate::web::request::RequestContext;
@@ -71,7 +71,7 @@ pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, reques
 pub(super) async fn login(
     State(ctx): State<Ctx>,
     origin: RequestContext,
-    Json(body): Json<LoginRequest>,
+    SecretJson(body): SecretJson<LoginRequest>,
 ) -> Result<axum::Json<LoginAnswer>, Problem> {
     let session = login::login(&ctx, &origin, &body.username, &body.password).await?;
     Ok(axum::Json(LoginAnswer {

@@ -12,7 +12,7 @@ use crate::features::auth::permission::{Permission, UsersCreate, UsersDelete, Us
 use crate::features::idempotency::{Created, IdempotencyKey};
 use crate::features::users::Account;
 use crate::features::users::admin::{self, Acting};
-use crate::web::extract::{Json, Nothing, OptionalJson, Path, Query, merge};
+use crate::web::extract::{Json, Nothing, OptionalJson, Path, Query, SecretJson, merge};
 use crate::web::problem::Problem;
 
 use super::no_user;
@@ -94,7 +94,7 @@ pub(super) async fn create(
     State(ctx): State<Ctx>,
     held: Instance<UsersCreate>,
     IdempotencyKey(key): IdempotencyKey,
-    Json(body): Json<NewUser>,
+    SecretJson(body): SecretJson<NewUser>,
 ) -> Result<Created, Problem> {
     let made =
         admin::create(&ctx, held.acting(), &body.username, &body.password, body.is_admin, key.as_deref()).await?;
@@ -193,7 +193,7 @@ pub(super) async fn reset_password(
     State(ctx): State<Ctx>,
     held: Instance<UsersResetPassword>,
     id: Result<Path<UserId>, Problem>,
-    Json(body): Json<NewPassword>,
+    SecretJson(body): SecretJson<NewPassword>,
 ) -> Result<StatusCode, Problem> {
     let Path(id) = id.map_err(|_| no_user())?;
     admin::reset_password(&ctx, held.acting(), id, &body.password).await?;

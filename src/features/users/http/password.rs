@@ -11,7 +11,7 @@ use crate::ctx::Ctx;
 use crate::features::auth::PersonCaller;
 use crate::features::sessions::login::LoginError;
 use crate::features::users::password::{self, ChangePasswordError};
-use crate::web::extract::Json;
+use crate::web::extract::SecretJson;
 use crate::web::problem::Problem;
 use crate::web::rate;
 use crate::web::request::RequestContext;
@@ -62,7 +62,7 @@ pub(super) async fn limit(State(ctx): State<Ctx>, client: RequestContext, reques
 pub(super) async fn change(
     State(ctx): State<Ctx>,
     PersonCaller { person, by }: PersonCaller,
-    Json(body): Json<ChangePasswordRequest>,
+    SecretJson(body): SecretJson<ChangePasswordRequest>,
 ) -> Result<StatusCode, Problem> {
     password::change(&ctx, &by, &person, &body.current_password, &body.new_password).await?;
     Ok(StatusCode::NO_CONTENT)

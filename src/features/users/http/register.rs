@@ -15,7 +15,7 @@ use crate::features::sessions::throttle;
 use crate::features::users::User;
 use crate::features::users::register::{self, RegisterError};
 use crate::infra::config::Registration;
-use crate::web::extract::Json;
+use crate::web::extract::SecretJson;
 use crate::web::problem::Problem;
 use crate::web::rate;
 use crate::web::request::RequestContext;
@@ -81,7 +81,7 @@ pub(super) async fn register(
     State(ctx): State<Ctx>,
     origin: RequestContext,
     IdempotencyKey(key): IdempotencyKey,
-    Json(body): Json<RegisterRequest>,
+    SecretJson(body): SecretJson<RegisterRequest>,
 ) -> Result<impl IntoResponse, Problem> {
     if ctx.config.auth.registration == Registration::Closed {
         return Err(Problem::new(
