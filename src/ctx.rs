@@ -15,6 +15,7 @@ use crate::infra::net::Outbound;
 use crate::infra::origins::Origins;
 use crate::infra::passwords::Passwords;
 use crate::infra::telemetry::access::AccessLog;
+use crate::infra::telemetry::level::LogLevel;
 use crate::infra::telemetry::metrics::Metrics;
 
 /// The capabilities, cheap to clone.
@@ -45,6 +46,8 @@ pub struct Capabilities {
     pub limits: AddressLimits,
     /// Requests to URLs that people gave.
     pub outbound: Outbound,
+    /// What this process logs.
+    pub log_level: LogLevel,
     started: Duration,
     /// The wall clock's microseconds at the monotonic clock's zero.
     steady_origin: u64,
@@ -86,6 +89,7 @@ impl Ctx {
                 all: limit(config.auth.ip_rate_per_minute),
             },
             outbound: Outbound::new(config.outbound.allow.clone()),
+            log_level: LogLevel::new(config.log.filter.clone()),
             gate: new_gate(&config),
             origins: Origins::new(config.server.cors_origins.clone()),
             origin: ulid::Ulid::from_parts(clock.now().as_millis(), random(&*rng)).to_string(),

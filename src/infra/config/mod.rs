@@ -7,6 +7,7 @@ mod auth;
 mod database;
 mod keys;
 mod log;
+mod otlp;
 mod outbound;
 mod projects;
 mod server;
@@ -17,6 +18,7 @@ pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
+pub use otlp::OtlpConfig;
 pub use outbound::OutboundConfig;
 pub use projects::ProjectsConfig;
 pub use server::{ServerConfig, is_origin};
@@ -38,6 +40,8 @@ pub struct Config {
     pub projects: ProjectsConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where traces and logs are sent, if anywhere.
+    pub otlp: Option<OtlpConfig>,
     /// Requests that the service makes itself.
     pub outbound: OutboundConfig,
 }
@@ -55,6 +59,7 @@ impl Config {
             keys: KeysConfig::parse(loaded)?,
             projects: ProjectsConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
+            otlp: OtlpConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
         })
     }

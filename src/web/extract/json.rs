@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::base::invalid::Invalid;
 use crate::infra::deadline::within;
+use crate::infra::telemetry::current;
 use crate::web::problem::Problem;
 
 use crate::base::object::Object;
@@ -55,7 +56,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Bu
             return Err(unsupported());
         }
         // It takes a while, in which others mustn't wait.
-        tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|error| Problem::internal(&error))?.map(Self)
+        tokio::task::spawn_blocking(current::carried_to_thread(move || parse(&bytes)))
+            .await
+            .map_err(|error| Problem::internal(&error))?
+            .map(Self)
     }
 }
 
