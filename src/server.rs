@@ -19,13 +19,12 @@ use axum::{BoxError, Router};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
-use crate::features::{auth, health, keys, leases, limits, members, projects, random, scopes, sessions, users};
+use crate::features::{auth, health, keys, leases, limits, members, projects, random, scopes, sessions, system, users};
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
 use crate::web::problem::Problem;
@@ -57,6 +56,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "keys", description = "Keys of a project, and their verification"),
         (name = "limits", description = "What restricts keys, how it stands, and leases"),
         (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
+        (name = "system", description = "The running service, for administrators"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -72,6 +72,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(members::http::router())
         .merge(users::http::administration())
         .merge(scopes::http::router())
+        .merge(system::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));
@@ -154,10 +155,9 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(client);
-        match self.router.clone().oneshot(request).instrument(span).await {
+        match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }

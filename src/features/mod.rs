@@ -15,5 +15,6 @@ pub mod projects;
 pub mod random;
 pub mod scopes;
 pub mod sessions;
+pub mod system;
 pub mod usage;
 pub mod users;

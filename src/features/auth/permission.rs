@@ -111,6 +111,10 @@ instance_permissions! {
     UsersDelete = "keyward:users:delete";
     /// Give people a new password.
     UsersResetPassword = "keyward:users:reset-password";
+    /// See how a running process of the service is set.
+    SystemRead = "keyward:system:read";
+    /// Change what a running process of the service logs.
+    SystemUpdate = "keyward:system:update";
 }
 
 /// A person's part in a project.
