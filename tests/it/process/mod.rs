@@ -20,6 +20,8 @@ mod outage;
 mod shutdown;
 mod sqlite_faults;
 mod start;
+mod telemetry;
+mod telemetry_outage;
 
 use std::process::Output;
 
