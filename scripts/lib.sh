@@ -115,8 +115,8 @@ stop_server() {
     done
     wait "$pid" || status=$?
     ((status == 0)) || die "the server ended with status $status after SIGTERM"
-    if grep -q "panicked at" "$WORK/server.log"; then
-        grep -n "panicked at" "$WORK/server.log" >&2
+    if grep -q 'panicked at\|"message":"panicked"' "$WORK/server.log"; then
+        grep -n 'panicked at\|"message":"panicked"' "$WORK/server.log" >&2
         die "the server panicked"
     fi
     SERVER_PID=

@@ -86,6 +86,9 @@ def _choose(path, method, body):
     # A catalogue holds none of Keyward's own.
     if "description" in body and isinstance(body.get("name"), str) and body["name"].startswith("keyward:"):
         body["name"] = "own" + body["name"].removeprefix("keyward")
+    # The log must still say it if something panics.
+    if path.endswith("/log-level") and isinstance(body.get("level"), str):
+        body["level"] = body["level"].replace("off", "info")
     # What a project wants of its keys would turn away the keys that are made later in the run.
     if path.endswith("/config"):
         for name in ("max_key_expiry", "max_keys", "max_keys_per_person", "strict_scopes"):

@@ -19,6 +19,7 @@ use crate::infra::passwords::Passwords;
 use crate::infra::refusals::Refusals;
 use crate::infra::sensitive::SensitiveFields;
 use crate::infra::telemetry::access::AccessLog;
+use crate::infra::telemetry::level::LogLevel;
 use crate::infra::telemetry::metrics::Metrics;
 
 /// The capabilities, cheap to clone.
@@ -55,6 +56,8 @@ pub struct Capabilities {
     pub outbound: Outbound,
     /// Refusals that wait to be written to the audit trail.
     pub refusals: Refusals,
+    /// What this process logs.
+    pub log_level: LogLevel,
     started: Duration,
     /// The wall clock's microseconds at the monotonic clock's zero.
     steady_origin: u64,
@@ -99,6 +102,7 @@ impl Ctx {
             bodies: Bodies::new(config.server.max_body_bytes_in_flight, MAX_BODY_BYTES),
             outbound: Outbound::new(config.outbound.allow.clone()),
             refusals: Refusals::default(),
+            log_level: LogLevel::new(config.log.filter.clone()),
             gate: new_gate(&config),
             sensitive: SensitiveFields::default(),
             origins: Origins::new(config.server.cors_origins.clone()),

@@ -18,15 +18,14 @@ use axum::routing::get;
 use axum::{BoxError, Router};
 use tokio::net::{TcpListener, TcpSocket};
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
-    audit, auth, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive, sessions, usage,
-    users,
+    audit, auth, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive, sessions,
+    system, usage, users,
 };
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
@@ -63,6 +62,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "usage", description = "How much keys are used, for what, and how it comes out"),
         (name = "audit", description = "Who did what, who was refused, and the proof of it"),
         (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
+        (name = "system", description = "The running service, for administrators"),
         (name = "health", description = "For probes"),
     ),
 )]
@@ -83,6 +83,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(audit::chain::http::router())
         .merge(audit::http::router())
         .merge(sensitive::http::router())
+        .merge(system::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
         .layer(Authenticate::optional(ctx.clone()));
@@ -166,10 +167,9 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let span = tracing::info_span!("request", request_id = client.id, trace_id = client.trace_id.as_deref());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(client);
-        match self.router.clone().oneshot(request).instrument(span).await {
+        match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }

@@ -22,6 +22,9 @@ const PRUNE: Duration = Duration::from_mins(10);
 /// How often idle addresses are forgotten.
 const FORGET: Duration = Duration::from_mins(1);
 
+/// How often is looked whether the log's own setting holds again.
+const LEVEL: Duration = Duration::from_secs(1);
+
 /// The running reconcilers.
 #[derive(Debug)]
 pub struct Workers {
@@ -120,6 +123,13 @@ impl Workers {
                 }
             }
         };
+        let level = {
+            let ctx = ctx.clone();
+            move || {
+                ctx.log_level.settle(ctx.now());
+                std::future::ready(Ok::<(), DbError>(()))
+            }
+        };
         let tasks = vec![
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
@@ -128,7 +138,8 @@ impl Workers {
             reconcile::spawn("audit trail", chain::seal::INTERVAL, never_woken(), stopping.clone(), seal),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
-            reconcile::spawn("forgetting", FORGET, never_woken(), stopping, forget),
+            reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
+            reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
         ];
         Self { ctx: ctx.clone(), stop, tasks }
     }

@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use axum::routing::get;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -77,7 +79,11 @@ async fn answer(Json(_): Json<Question>) -> Json<Answer> {
 pub(super) fn serve(port: u16) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let routes = Router::new().route("/", get(|| async { "OK" }).post(answer));
+        let routes = Router::new()
+            .route("/", get(|| async { "OK" }).post(answer))
+            // A collector of telemetry that does nothing with it.
+            .route("/v1/{signal}", post(async |_: Bytes| ()))
+            .layer(DefaultBodyLimit::disable());
         axum::serve(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?, routes).await?;
         Ok(())
     })

@@ -23,7 +23,7 @@ const FOUR: Answer = Answer::Holds(&[r#""code":"VALID""#, r#""minute""#, r#""hou
 
 const LIMITED: Answer = Answer::Holds(&[r#""code":"RATE_LIMITED""#]);
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 19] = [
     "bare POST",
     "verify: one window",
     "verify: four windows, three scopes",
@@ -33,6 +33,10 @@ const NAMES: [&str; 15] = [
     "verify: scope missing",
     "verify: limit used up",
     "verify: many keys",
+    "telemetry: the log",
+    "telemetry: export, 5 % traced",
+    "telemetry: export, all traced",
+    "telemetry: log and export, 5 % traced",
     "GET /key/32",
     "GET /v1/keys/self",
     "POST /login",
@@ -40,6 +44,9 @@ const NAMES: [&str; 15] = [
     "flood: 64 others",
     "guessing",
 ];
+
+/// A service that says nothing.
+const SILENT: [(&str, &str); 1] = [("KEYWARD_LOG", "off")];
 
 /// The settings of a run.
 pub(super) struct Scenarios {
@@ -154,6 +161,18 @@ impl World<'_> {
                 report.row(self.asked(row("bare POST", ""), question(&key), LIMITED).await?);
             }
             "verify: many keys" => self.many_keys(report).await?,
+            "telemetry: the log" => {
+                report.row(self.told(row("no log", "≥ 0.90"), &SILENT, &[]).await?);
+            }
+            "telemetry: export, 5 % traced" => {
+                report.row(self.told(row("the log alone", ""), &[], &[("KEYWARD_OTLP_SAMPLE", "0.05")]).await?);
+            }
+            "telemetry: export, all traced" => {
+                report.row(self.told(row("the log alone", ""), &[], &[("KEYWARD_OTLP_SAMPLE", "1")]).await?);
+            }
+            "telemetry: log and export, 5 % traced" => {
+                report.row(self.told(row("no log", ""), &SILENT, &[("KEYWARD_OTLP_SAMPLE", "0.05")]).await?);
+            }
             "GET /key/32" => report.row(self.got(row("bare GET", ""), Call::get("/key/32"), Answer::Bytes(32)).await?),
             "GET /v1/keys/self" => {
                 let key = self.person().await?.key(self.of.limits(&["minute"])).await?;
@@ -194,6 +213,33 @@ impl World<'_> {
         let base = Target::new(self.ceiling().await?, call.at("/"), Answer::Holds(&["OK"]));
         let variant = Target::new(&self.everything().await?.0, call, answer);
         Ok(row.compared(self.of.bench.compare(&base, &variant).await?))
+    }
+
+    /// The same question to two services that differ in what they say of themselves. Where the second exports, it does so to a
+    /// collector that takes everything.
+    async fn told(&self, row: Row, base: &[(&str, &str)], variant: &[(&str, &str)]) -> Result<Row> {
+        let directory = &self.of.bench.directory;
+        let collector = if variant.is_empty() { None } else { Some(Server::collector(directory).await?) };
+        let mut asked = Vec::new();
+        for (name, more) in [("base", base), ("variant", variant)] {
+            let endpoint = collector.as_ref().filter(|_| name == "variant").map(|collector| &collector.url);
+            let endpoint = endpoint.map(|url| ("KEYWARD_OTLP_ENDPOINT".to_owned(), url.clone()));
+            let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let settings: Vec<_> = self.of.settings.iter().cloned().chain(more).chain(endpoint).collect();
+            let home = directory.join(format!("told-{name}"));
+            // Both are new: what was measured before left its log and its keys.
+            drop(fs::remove_dir_all(&home));
+            let server = Server::keyward(&self.of.binary, &home, &settings).await?;
+            let person = Person::register(&server, "ada").await?;
+            let key = person.key(self.of.limits(&["minute"])).await?;
+            asked.push((server, question(&key).header("x-api-key", &person.caller)));
+        }
+        let target = |which: usize| Target::new(&asked[which].0, asked[which].1.clone(), VALID);
+        let compared = self.of.bench.compare(&target(0), &target(1)).await?;
+        for server in asked.into_iter().map(|(server, _)| server).chain(collector) {
+            server.end().await;
+        }
+        Ok(row.compared(compared))
     }
 
     /// A key whose limit is used up for an hour.

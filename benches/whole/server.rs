@@ -56,6 +56,14 @@ impl Server {
         Self::start(command, directory, [port, port], "/").await
     }
 
+    /// The same as a collector of telemetry, on the other core: what it takes isn't the service's work.
+    pub(super) async fn collector(directory: &Path) -> Result<Self> {
+        let [port, _] = free_ports()?;
+        let mut command = pinned(ASKING, &std::env::current_exe()?);
+        command.args(["--bench", "--ceiling", &port.to_string()]);
+        Self::start(command, directory, [port, port], "/").await
+    }
+
     /// Keyward on a SQLite file in `directory`, logging every request to a file beside it.
     pub(super) async fn keyward(binary: &Path, directory: &Path, settings: &[(String, String)]) -> Result<Self> {
         fs::create_dir_all(directory)?;

@@ -111,7 +111,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
     let loaded = Loaded::load(file.as_deref(), environment()?, flags)?;
     let config = Config::parse(&loaded)?;
     let output = if matches!(command, Command::Serve) { Output::Stdout } else { Output::Stderr };
-    logs::init(&config.log, output);
+    logs::init(&config.log, config.otlp.as_ref(), output)?;
     for setting in loaded.without_effect() {
         tracing::warn!(setting = setting.key, "this setting has no effect in this version yet");
     }

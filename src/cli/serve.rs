@@ -11,7 +11,7 @@ use crate::ctx::Ctx;
 use crate::embed::open_storage;
 use crate::features::{projects, users};
 use crate::infra::config::{Config, LogFormat};
-use crate::infra::telemetry::logs;
+use crate::infra::telemetry::{logs, otlp};
 use crate::server::{self, Listeners, Stop};
 use crate::worker::Workers;
 
@@ -49,6 +49,9 @@ pub(super) async fn serve(config: Config) -> Result<(), Failure> {
         let format = config.log.format;
         let ctx = Ctx::new(db, Arc::new(SystemClock::new()), Arc::new(SystemRng), config)?;
         ctx.set_access_log(logs::access());
+        if let Some(otlp) = otlp::active() {
+            otlp.identify(&ctx.origin);
+        }
         projects::ensure_system(&ctx).await?;
         users::manage::ensure_admin(&ctx).await?;
         let workers = Workers::start(&ctx).await?;

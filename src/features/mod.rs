@@ -17,5 +17,6 @@ pub mod requests;
 pub mod scopes;
 pub mod sensitive;
 pub mod sessions;
+pub mod system;
 pub mod usage;
 pub mod users;

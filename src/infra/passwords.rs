@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::rng::Rng;
 use crate::base::secret::Secret;
+use crate::infra::telemetry::current;
 
 /// How many callers may wait for each hash that runs. At 17 ms a hash the last of them waits about half a second.
 const WAITING_PER_PERMIT: usize = 32;
@@ -122,10 +123,10 @@ async fn bounded<T: Send + 'static>(
     let waiting = Waiting::enter(waiting);
     let running = Arc::clone(running).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
     // The slots go along with the work: it can't be stopped, even if its caller goes away.
-    tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(current::carried_to_thread(move || {
         let _held = (admitted, running, waiting);
         work()
-    })
+    }))
     .await
     .map_err(|error| PasswordError::Failed(error.to_string()))?
 }

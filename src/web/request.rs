@@ -18,10 +18,17 @@ use crate::base::masking::{holds_secret, mask_secrets};
 use crate::base::rng::Rng;
 use crate::base::sensitive::text;
 use crate::ctx::Arrival;
+use crate::infra::telemetry::current::InRequest;
+use crate::infra::telemetry::otlp;
+use crate::infra::telemetry::trace::{Parent, Trace};
 
 // As text, a name would be read anew with every look.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Characters that are kept of what a client calls itself.
+const USER_AGENT: usize = 256;
 
 /// The peer of the connection, put into each request's extensions by the server.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +45,10 @@ pub struct RequestFacts {
     pub arrival: Arrival,
     /// The client's, if it is 1 to 128 visible ASCII characters without a secret among them, or one made here.
     pub id: String,
-    /// Of a valid W3C `traceparent`: 32 lower-case hexadecimal digits.
+    /// Of a valid W3C `traceparent`, or one made here where traces are exported: 32 lower-case hexadecimal digits.
     pub trace_id: Option<String>,
+    /// Its place in that trace; only where traces are exported.
+    pub trace: Option<Trace>,
     /// The client's address: the socket's, or what a trusted proxy says.
     pub ip: IpAddr,
     /// As sent; see [`RequestFacts::user_agent`].
@@ -48,6 +57,8 @@ pub struct RequestFacts {
     pub caller: OnceLock<CallerId>,
     /// The template of the route that was taken; set once that is known.
     pub route: OnceLock<Cow<'static, str>>,
+    /// The code of a denied verification, or of the problem that it is answered with; only where traces are exported.
+    pub code: OnceLock<&'static str>,
 }
 
 /// Whoever proved who they are, for the log.
@@ -86,7 +97,57 @@ impl RequestFacts {
         let text = String::from_utf8_lossy(value.as_bytes());
         // Masked before it is cut: a part of a secret isn't recognised any more.
         let masked = text::credentials(&mask_secrets(&text)).into_owned();
-        Some(masked.chars().filter(|c| !c.is_control()).take(256).collect())
+        Some(masked.chars().filter(|c| !c.is_control()).take(USER_AGENT).collect())
+    }
+}
+
+impl RequestFacts {
+    fn follow(&mut self, trace: Trace) {
+        if self.trace_id.is_none() {
+            self.trace_id = Some(hex::encode(trace.trace_id));
+        }
+        // The value is a part of the whole head, which must not be kept for as long as the span waits.
+        let agent = Self::user_agent(self);
+        self.user_agent = agent.and_then(|agent| HeaderValue::from_bytes(agent.as_bytes()).ok());
+        self.trace = Some(trace);
+    }
+}
+
+impl InRequest for RequestFacts {
+    fn request_id(&self) -> &str {
+        &self.id
+    }
+
+    fn trace_id(&self) -> Option<&str> {
+        self.trace_id.as_deref()
+    }
+
+    fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+
+    fn caller(&self) -> Option<String> {
+        self.caller.get().map(ToString::to_string)
+    }
+
+    fn route(&self) -> Option<&str> {
+        self.route.get().map(|route| &**route)
+    }
+
+    fn client(&self) -> IpAddr {
+        self.ip
+    }
+
+    fn user_agent(&self) -> Option<String> {
+        Self::user_agent(self)
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        self.code.get().copied()
+    }
+
+    fn arrived(&self) -> Timestamp {
+        self.arrival.wall
     }
 }
 
@@ -104,15 +165,37 @@ impl RequestContext {
     pub fn read(headers: &HeaderMap, peer: Option<Peer>, trusted: &[IpNet], arrival: Arrival, rng: &dyn Rng) -> Self {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address.ip().to_canonical());
         let now = arrival.wall;
-        Self(Arc::new(RequestFacts {
+        let parent = headers.get(&TRACEPARENT).and_then(Parent::parse);
+        let mut facts = RequestFacts {
             arrival,
             id: headers.get(&REQUEST_ID).and_then(accepted_id).unwrap_or_else(|| new_id(now, rng)),
-            trace_id: headers.get(&TRACEPARENT).and_then(trace_id),
+            trace_id: parent.map(|parent| parent.trace.to_owned()),
+            trace: None,
             ip: client_address(peer, headers, trusted),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             caller: OnceLock::new(),
             route: OnceLock::new(),
-        }))
+            code: OnceLock::new(),
+        };
+        if let Some(otlp) = otlp::active() {
+            facts.follow(otlp.begin(parent.as_ref(), headers.get(&TRACESTATE), rng));
+        }
+        Self(Arc::new(facts))
+    }
+
+    /// The facts, for what is said about the request.
+    #[must_use]
+    pub fn shared(&self) -> Arc<dyn InRequest> {
+        let facts: Arc<RequestFacts> = Arc::clone(&self.0);
+        facts
+    }
+
+    /// Notes how it is answered, for its span.
+    pub fn note_code(&self, code: &'static str) {
+        if self.trace.is_some() {
+            // The first one is the cause.
+            let _ = self.code.set(code);
+        }
     }
 
     /// A request that is over, as far as it is remembered.
@@ -126,6 +209,8 @@ impl RequestContext {
             user_agent: user_agent.and_then(|text| HeaderValue::from_str(text).ok()),
             caller: OnceLock::new(),
             route: OnceLock::new(),
+            code: OnceLock::new(),
+            trace: None,
         }))
     }
 
@@ -161,24 +246,6 @@ fn new_id(now: Timestamp, rng: &dyn Rng) -> String {
     let mut random = [0; 16];
     rng.fill(&mut random);
     ulid::Ulid::from_parts(now.as_millis(), u128::from_le_bytes(random)).to_string()
-}
-
-/// W3C Trace Context, section 3.2: `version-traceid-parentid-flags`, lower-case hexadecimal, no part all zero.
-fn trace_id(value: &HeaderValue) -> Option<String> {
-    let text = value.to_str().ok()?;
-    let mut parts = text.split('-');
-    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let zero = |part: &str| part.bytes().all(|b| b == b'0');
-    let valid = hex(version, 2)
-        && version != "ff"
-        && (version != "00" || parts.next().is_none())
-        && hex(trace, 32)
-        && hex(parent, 16)
-        && hex(flags, 2)
-        && !zero(trace)
-        && !zero(parent);
-    valid.then(|| trace.to_owned())
 }
 
 /// The socket's peer, unless it is a trusted proxy; then the right-most entry of `X-Forwarded-For` that isn't one. What

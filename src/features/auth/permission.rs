@@ -127,6 +127,10 @@ instance_permissions! {
     UsersResetPassword = "keyward:users:reset-password";
     /// Verify the audit trail, and see its checkpoints.
     AuditVerify = "keyward:audit:verify";
+    /// See how a running process of the service is set.
+    SystemRead = "keyward:system:read";
+    /// Change what a running process of the service logs.
+    SystemUpdate = "keyward:system:update";
 }
 
 /// A person's part in a project.

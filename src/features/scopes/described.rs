@@ -4,6 +4,7 @@ use crate::base::id::ProjectId;
 use crate::base::invalid::Invalid;
 use crate::ctx::Ctx;
 use crate::features::audit::By;
+use crate::infra::telemetry::current;
 
 use super::ScopesError;
 use super::import::{self, Candidate, Existing, Imported};
@@ -37,7 +38,8 @@ pub async fn bring(
     dry_run: bool,
 ) -> Result<(Imported, Derived), DescribedError> {
     // A large one takes a while, in which others mustn't wait.
-    let derived = tokio::task::spawn_blocking(move || openapi::derive(&document, &options)).await??;
+    let derived =
+        tokio::task::spawn_blocking(current::carried_to_thread(move || openapi::derive(&document, &options))).await??;
     let options = import::Options { dry_run, partial: false, existing: Existing::Keep, may_switch: false };
     let imported = import::import(ctx, by, project, candidates(&derived), options).await?;
     Ok((imported, derived))

@@ -6,7 +6,6 @@
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tracing::Instrument as _;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{AuditId, ProjectId, UserId};
@@ -19,6 +18,7 @@ use crate::features::changes::{self, Change, Marking};
 use crate::features::{keys, members, projects, sessions};
 use crate::infra::db::{DbError, Tx};
 use crate::infra::passwords::PasswordError;
+use crate::infra::telemetry::current;
 
 use super::register::{RegisterError, refuse_common, register};
 use super::store::{self, ListedUser};
@@ -261,7 +261,7 @@ async fn settle(ctx: &Ctx, acting: Acting<'_>, by: By, user: UserId, projects: V
             tracing::warn!(cause = %error, "the keys of a disabled person will be settled later");
         }
     };
-    let task = tokio::spawn(task.in_current_span());
+    let task = tokio::spawn(current::carried(task));
     // Both fail only where the task has panicked, which has been told already.
     if acting.caller.is_some() {
         drop(waiting.await);

@@ -8,6 +8,7 @@ mod auth;
 mod database;
 mod keys;
 mod log;
+mod otlp;
 mod outbound;
 mod privacy;
 mod projects;
@@ -22,6 +23,7 @@ pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
+pub use otlp::OtlpConfig;
 pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
@@ -52,6 +54,8 @@ pub struct Config {
     pub privacy: PrivacyConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where traces and logs are sent, if anywhere.
+    pub otlp: Option<OtlpConfig>,
     /// Requests that the service makes itself.
     pub outbound: OutboundConfig,
     /// The audit trail's proof.
@@ -74,6 +78,7 @@ impl Config {
             usage: UsageConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
+            otlp: OtlpConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
             audit: AuditConfig::parse(loaded)?,
         })

@@ -312,7 +312,24 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "pretty or json; pretty on a terminal and json elsewhere where not set",
     ),
-    later(setting("otlp_endpoint", "KEYWARD_OTLP_ENDPOINT", "", "Collector that traces and logs are sent to")),
+    setting(
+        "otlp_endpoint",
+        "KEYWARD_OTLP_ENDPOINT",
+        "",
+        "Collector that traces and logs are sent to, such as http://collector:4318",
+    ),
+    secret(setting(
+        "otlp_headers",
+        "KEYWARD_OTLP_HEADERS",
+        "",
+        "Headers for it, such as authorization=Bearer%20TOKEN, separated by commas",
+    )),
+    setting(
+        "otlp_sample",
+        "KEYWARD_OTLP_SAMPLE",
+        "0.05",
+        "Share of the requests that are traced where their caller doesn't say, 0 to 1",
+    ),
     setting(
         "outbound_allow",
         "KEYWARD_OUTBOUND_ALLOW",

@@ -25,6 +25,7 @@ pub use statement::Sql;
 use crate::base::clock::Timestamp;
 
 use super::config::{DatabaseConfig, DatabaseUrl};
+use super::telemetry::{current, otlp};
 
 /// Longest time for one statement, after which the caller gets [`DbError::Unavailable`]: an engine that hangs must not
 /// hold requests until their own deadline. Postgres is told a slightly shorter one, so that it gives up first.
@@ -83,12 +84,16 @@ impl Db {
     /// # Errors
     /// No connection within the pool's time, or the engine refused.
     pub async fn begin(&self) -> Result<Tx, DbError> {
+        otlp::spanned(span(self.engine(), "BEGIN"), self.begun()).await
+    }
+
+    async fn begun(&self) -> Result<Tx, DbError> {
         Ok(match self {
             // In a task of its own, so that it comes to its end even if the caller goes away in the middle: sqlx would put a
             // connection with an open transaction back into the pool.
             Self::Postgres(pool) => {
                 let pool = pool.clone();
-                let begun = tokio::spawn(async move { bounded(pool.begin()).await });
+                let begun = tokio::spawn(current::carried(async move { bounded(pool.begin()).await }));
                 Tx::Postgres(begun.await.map_err(|_| DbError::Unavailable(sqlx::Error::WorkerCrashed))??)
             }
             Self::Sqlite(db) => Tx::Sqlite(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?),
@@ -144,8 +149,8 @@ impl Db {
     #[must_use]
     pub fn engine(&self) -> &'static str {
         match self {
-            Self::Postgres(_) => "postgres",
-            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => POSTGRES,
+            Self::Sqlite(_) => SQLITE,
         }
     }
 
@@ -176,8 +181,8 @@ impl Tx {
     /// The engine refused or is gone.
     pub async fn commit(self) -> Result<(), DbError> {
         match self {
-            Self::Postgres(tx) => bounded(tx.commit()).await,
-            Self::Sqlite(tx) => bounded(tx.commit()).await,
+            Self::Postgres(tx) => otlp::spanned(span(POSTGRES, "COMMIT"), bounded(tx.commit())).await,
+            Self::Sqlite(tx) => otlp::spanned(span(SQLITE, "COMMIT"), bounded(tx.commit())).await,
         }
     }
 }
@@ -210,6 +215,31 @@ pub(crate) async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>
     }
 }
 
+const POSTGRES: &str = "postgres";
+const SQLITE: &str = "sqlite";
+
+/// A span of the present request for what the engine does, where one is recorded.
+fn span(engine: &str, operation: &str) -> Option<otlp::Span> {
+    let system = if engine == POSTGRES { "postgresql" } else { SQLITE };
+    otlp::span(operation, &[("db.system.name", system), ("db.operation.name", operation)])
+}
+
+/// Runs a statement under [`STATEMENT_TIMEOUT`]. `place` is the module and the name of the statement, for its span: its text
+/// would say no more, and its values are nobody's business.
+pub(crate) async fn statement<T>(
+    engine: &'static str,
+    place: &'static str,
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, DbError> {
+    let span = if otlp::is_recorded() { span(engine, &summary(place)) } else { None };
+    otlp::spanned(span, bounded(call)).await
+}
+
+/// `keyward::features::keys::store INSERT` as `keys INSERT`.
+fn summary(place: &str) -> String {
+    place.replacen("keyward::", "", 1).replacen("features::", "", 1).replacen("::store", "", 1)
+}
+
 /// Runs a [`Sql`] on whichever engine a [`Conn`] is: the body is pasted into both arms, with the connection and the
 /// engine's text under the given names.
 #[macro_export]
@@ -218,11 +248,13 @@ macro_rules! on {
         match $conn {
             $crate::infra::db::Conn::Postgres($c) => {
                 let $text = $sql.postgres;
-                $crate::infra::db::bounded(async { $body }).await
+                let place = concat!(module_path!(), " ", stringify!($sql));
+                $crate::infra::db::statement("postgres", place, async { $body }).await
             }
             $crate::infra::db::Conn::Sqlite($c) => {
                 let $text = $sql.sqlite;
-                $crate::infra::db::bounded(async { $body }).await
+                let place = concat!(module_path!(), " ", stringify!($sql));
+                $crate::infra::db::statement("sqlite", place, async { $body }).await
             }
         }
     };

@@ -6,9 +6,12 @@
 //! is no proxy from the environment, no cookie, no referer, no connection that is used twice, no compression, and nothing
 //! that is read without a bound.
 //!
+//! What the operator names in the settings is another matter: [`Endpoint`] may lead anywhere.
+//!
 //! Knows no feature, and what an answer means. Deliveries of webhooks will be a second method beside [`Outbound::get`]: a
 //! `POST` by the same `ask`, with a body, their headers, [`Schemes`] as the operator says, and no redirect at all.
 
+mod endpoint;
 mod error;
 mod exchange;
 mod guard;
@@ -32,6 +35,9 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::infra::telemetry::otlp;
+
+pub use endpoint::Endpoint;
 pub use error::{Failure, OutboundError, UrlError};
 pub use exchange::MAX_HEAD;
 use exchange::{Answer, exchange};
@@ -125,7 +131,11 @@ impl Outbound {
     /// # Errors
     /// See [`OutboundError`]; its text may be shown to whoever gave the URL.
     pub async fn get(&self, url: &str, fetch: &Fetch) -> Result<Fetched, OutboundError> {
-        timeout(fetch.timeout, Box::pin(self.follow(url, fetch))).await.unwrap_or(Err(OutboundError::Timeout))
+        let asked = async {
+            timeout(fetch.timeout, Box::pin(self.follow(url, fetch))).await.unwrap_or(Err(OutboundError::Timeout))
+        };
+        // Without its host: whoever gave the URL may have put a secret into it.
+        otlp::spanned(otlp::span("GET", &[("http.request.method", "GET")]), asked).await
     }
 
     async fn follow(&self, url: &str, fetch: &Fetch) -> Result<Fetched, OutboundError> {

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -84,19 +85,26 @@ impl AccessLog {
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), end: Condvar::new(), dropped });
         let writer = Writer(Arc::clone(&shared));
         thread::Builder::new().name("access-log".into()).spawn(move || writer.run(output))?;
-        Ok(Self(Some(Arc::new(Handle { format, shared }))))
+        Ok(Self(Some(Arc::new(Handle { format, shared, is_on: AtomicBool::new(true) }))))
     }
 
     /// Whether records go anywhere.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.0.as_deref().is_some_and(|handle| handle.is_on.load(Ordering::Relaxed))
+    }
+
+    /// Says whether records are wanted; other lines are written in any case.
+    pub fn switch(&self, on: bool) {
+        if let Some(handle) = self.0.as_deref() {
+            handle.is_on.store(on, Ordering::Relaxed);
+        }
     }
 
     /// Writes a line, soon: within a tenth of a second, if the output takes it. Takes a short lock and nothing else that
     /// could block.
     pub fn record(&self, record: &AccessRecord<'_>) {
-        let Some(Handle { format, shared }) = self.0.as_deref() else { return };
+        let Some(Handle { format, shared, .. }) = self.0.as_deref() else { return };
         // Formatted outside of the lock, which is held for a copy only. There is no scratch in a thread that is ending.
         let written = SCRATCH.try_with(|scratch| {
             let scratch = &mut *scratch.borrow_mut();
@@ -145,6 +153,8 @@ impl fmt::Debug for AccessLog {
 struct Handle {
     format: Format,
     shared: Arc<Shared>,
+    /// Whether requests are logged.
+    is_on: AtomicBool,
 }
 
 impl Drop for Handle {
@@ -671,7 +681,11 @@ mod tests {
     fn off_is_off() {
         let log = AccessLog::off();
         log.record(&record("x"));
+        log.switch(true);
         log.close();
-        assert!(!log.is_on() && AccessLog::to(PLAIN, io::sink(), dropped()).unwrap().is_on());
+        let other = AccessLog::to(PLAIN, io::sink(), dropped()).unwrap();
+        assert!(!log.is_on() && other.is_on());
+        other.clone().switch(false);
+        assert!(!other.is_on());
     }
 }

@@ -11,6 +11,7 @@ use prometheus::{
 use crate::infra::db::Db;
 
 use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
+use super::otlp::{self, Signal};
 
 /// Seconds: from a tenth of a millisecond, which a verification takes, to the request timeout.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -62,6 +63,10 @@ pub struct Metrics {
     pub audit_refusals_dropped: IntCounter,
     /// Lines of the log that found no room.
     log_dropped: IntCounter,
+    /// Spans and log records that the collector took, by signal.
+    exported: IntCounterVec,
+    /// Those that never reached it.
+    unexported: IntCounterVec,
     /// Keys in the cache.
     cached: IntGauge,
     /// Look-ups that the cache couldn't answer.
@@ -116,6 +121,17 @@ impl Metrics {
                 "keyward_log_dropped_total",
                 "Lines of the log that were dropped because its output was too slow or failed",
             )?,
+            exported: IntCounterVec::new(
+                Opts::new("keyward_telemetry_exported_total", "Spans and log records that the collector took"),
+                &["signal"],
+            )?,
+            unexported: IntCounterVec::new(
+                Opts::new(
+                    "keyward_telemetry_dropped_total",
+                    "Spans and log records that were dropped because the collector was too slow, away, or refused them",
+                ),
+                &["signal"],
+            )?,
             cached: IntGauge::new("keyward_key_cache_entries", "Keys in the cache")?,
             lookups: IntCounterVec::new(
                 Opts::new(
@@ -156,6 +172,8 @@ impl Metrics {
             Box::new(self.request_log_dropped.clone()),
             Box::new(self.audit_refusals_dropped.clone()),
             Box::new(self.log_dropped.clone()),
+            Box::new(self.exported.clone()),
+            Box::new(self.unexported.clone()),
             Box::new(self.cached.clone()),
             Box::new(self.lookups.clone()),
             Box::new(self.http_shed.clone()),
@@ -188,6 +206,14 @@ impl Metrics {
     pub fn render(&self, db: &Db, max_connections: u32, cache: CacheReading) -> Result<Vec<u8>, prometheus::Error> {
         self.log_dropped.reset();
         self.log_dropped.inc_by(super::logs::dropped());
+        for signal in Signal::ALL {
+            let counts = otlp::counts(signal);
+            for (counter, count) in [(&self.exported, counts.exported), (&self.unexported, counts.dropped)] {
+                let counter = counter.with_label_values(&[signal.word()]);
+                counter.reset();
+                counter.inc_by(count);
+            }
+        }
         self.cached.set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
         for (result, count) in [("loaded", cache.loaded), ("absent", cache.absent), ("spared", cache.spared)] {
             let counter = self.lookups.with_label_values(&[result]);

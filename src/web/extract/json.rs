@@ -18,6 +18,7 @@ use crate::ctx::Ctx;
 use crate::infra::bodies::{NoRoom, Room};
 use crate::infra::config::MAX_BODY_BYTES;
 use crate::infra::deadline::within;
+use crate::infra::telemetry::current;
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
@@ -77,7 +78,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Ctx> for BulkJson<T> {
             return Err(unsupported());
         }
         // It takes a while, in which others mustn't wait.
-        let parsed = tokio::task::spawn_blocking(move || parse_clean(&bytes)).await;
+        let parsed = tokio::task::spawn_blocking(current::carried_to_thread(move || parse_clean(&bytes))).await;
         Ok(Self(parsed.map_err(|error| Problem::internal(&error))??, room))
     }
 }

@@ -2,7 +2,7 @@
 //! answer has; counts and logs it.
 //!
 //! It stands around everything, and around the hot route alone, so it is one plain future: no boxes, no spans, no shared
-//! counters. A span is opened where the work may log something (see `server.rs`).
+//! counters. What is logged within it finds the request by itself (`infra/telemetry/current`).
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -20,6 +20,7 @@ use crate::base::id::TEXT_LENGTH;
 use crate::ctx::Ctx;
 use crate::infra::deadline::within;
 use crate::infra::telemetry::access::AccessRecord;
+use crate::infra::telemetry::{current, otlp};
 use crate::web::problem::Problem;
 use crate::web::request::{Peer, RequestContext};
 
@@ -49,10 +50,14 @@ impl<'a> Edge<'a> {
         let Self { ctx, client, .. } = self;
         let in_flight = InFlight::enter(self);
         let work = pin!(AssertUnwindSafe(work).catch_unwind());
-        let mut response = match within(ctx.config.server.request_timeout, work).await {
+        let work = current::within(client.shared(), within(ctx.config.server.request_timeout, work));
+        let mut response = match work.await {
             Ok(Ok(response)) => response,
             // The panic's own message has gone to the log through the hook that `main` sets.
-            Ok(Err(_)) => Problem::internal(&"a handler panicked").into_response(),
+            Ok(Err(_)) => {
+                let tell = || Problem::internal(&"a handler panicked");
+                current::during(client.shared(), tell).into_response()
+            }
             Err(_) => Problem::of_status(StatusCode::REQUEST_TIMEOUT).into_response(),
         };
         finish(&mut response, client);
@@ -90,6 +95,7 @@ fn finish(response: &mut Response, client: &RequestContext) {
         let problem = response.extensions_mut().remove::<Problem>();
         let problem = problem.or_else(|| (!is_report).then(|| Problem::of_status(status)));
         if let Some(problem) = problem {
+            client.note_code(problem.code());
             *response.body_mut() = Body::from(problem.render(&client.id));
             let headers = response.headers_mut();
             headers.remove(header::CONTENT_LENGTH);
@@ -160,6 +166,9 @@ impl Drop for InFlight<'_> {
         let took = ctx.clock.monotonic().saturating_sub(client.arrival.monotonic);
         ctx.metrics.ended(method, route, self.status, took);
         let log = ctx.access_log();
+        if let Some(otlp) = otlp::active() {
+            otlp.ended(client.shared(), (method, self.status), took, self.bytes, log.is_on());
+        }
         if log.is_on() {
             let mut text = [0; TEXT_LENGTH];
             log.record(&AccessRecord {

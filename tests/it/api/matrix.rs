@@ -162,6 +162,7 @@ impl Stage {
             "previewSensitiveFields" | "previewServerSensitiveFields" => json!({"document": {"password": "x"}}),
             "createUser" => json!({"username": format!("made{}", self.next), "password": PASSWORD}),
             "updateUser" => json!({"is_admin": false}),
+            "putLogLevel" => json!({"level": "info"}),
             "resetPassword" => json!({"password": "another horse battery staple"}),
             _ => return (None, self.confirmation(operation, missing)),
         };

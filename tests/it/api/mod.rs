@@ -31,6 +31,7 @@ mod leases;
 mod limits;
 mod limits_change;
 mod limits_sources;
+mod log_level;
 mod matrix;
 mod members;
 mod metrics;

@@ -2,6 +2,7 @@
 //! test moves. Nothing is mocked, and nothing is skipped: where Postgres is missing, the tests fail and say what to install.
 
 mod client;
+pub mod otlp;
 pub mod postgres;
 pub mod program;
 

@@ -23,6 +23,8 @@ mod privacy;
 mod shutdown;
 mod sqlite_faults;
 mod start;
+mod telemetry;
+mod telemetry_outage;
 
 use std::process::Output;
 

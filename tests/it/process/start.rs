@@ -82,14 +82,13 @@ async fn settings_without_effect_are_said() {
     let dir = tempfile::tempdir().unwrap();
     let set = [
         ("REDIS_URL", "redis://:hunter2hunter2@127.0.0.1/"),
-        ("KEYWARD_OTLP_ENDPOINT", "http://127.0.0.1:4317"),
         // This one has an effect.
         ("KEYWARD_OUTBOUND_ALLOW", "10.0.0.0/8"),
     ];
     let program = Program::start(dir.path(), &set).await;
     let warned: Vec<Value> =
         program.lines().iter().filter(|line| line["level"] == "WARN").map(|line| line["setting"].clone()).collect();
-    assert_eq!(warned, ["redis_url", "otlp_endpoint"]);
+    assert_eq!(warned, ["redis_url"]);
     assert!(!program.log().contains("hunter2"));
 }
 

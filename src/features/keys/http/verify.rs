@@ -184,6 +184,9 @@ where
         let (reach, body) = read(ctx, origin, head, body).await?;
         let asked: VerifyRequest<'_> = json::parse(&body)?;
         let answer = ask(ctx, &reach, &asked, origin).await?;
+        if answer.code != Code::Valid {
+            origin.note_code(answer.code.word());
+        }
         Ok::<_, Problem>(render::response(&answer, &origin.id))
     };
     answer.await.unwrap_or_else(Problem::into_response)

@@ -14,6 +14,7 @@ use crate::features::keys::{Key, inherit, rules};
 use crate::features::scopes::{self, Scope, Scopes};
 use crate::gate::{Digest, Settings};
 use crate::infra::db::Conn;
+use crate::infra::telemetry::current;
 
 use super::import::{Chunk, ImportError, Importing};
 use super::line::{self, Line, MovedKey};
@@ -35,7 +36,7 @@ async fn read(chunk: &Chunk, now: Timestamp) -> Read {
             .collect()
     };
     // Fails only where it panicked, which has been told already.
-    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    tokio::task::spawn_blocking(current::carried_to_thread(read)).await.unwrap_or_default()
 }
 
 /// What is the same for every line of a transaction.

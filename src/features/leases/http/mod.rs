@@ -4,13 +4,13 @@ mod end;
 mod take;
 
 use axum::http::StatusCode;
-use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::base::duration::Seconds;
 use crate::base::invalid::Invalid;
 use crate::ctx::Ctx;
+use crate::infra::telemetry::current;
 use crate::web::problem::Problem;
 
 use super::{LONGEST, LeaseError};
@@ -58,7 +58,7 @@ impl From<super::Held> for LeaseView {
 
 /// Runs a change to its end, also where the client goes away in the middle: what is counted and what is stored must not part.
 async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
-    tokio::spawn(work.in_current_span()).await.map_err(|error| Problem::internal(&error))
+    tokio::spawn(current::carried(work)).await.map_err(|error| Problem::internal(&error))
 }
 
 fn not_found() -> Problem {
