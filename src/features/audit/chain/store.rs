@@ -35,7 +35,8 @@ sql! {
     SET_HEAD = Sql::same("UPDATE audit_head SET seq = $1, hash = $2, at = $3, key_id = $4, signature = $5 WHERE id = 1");
     // Apart: SQLite looks one end of an index up, but walks along all of it for both together.
     ENDS = Sql::same(
-        "SELECT (SELECT min(seq) FROM audit_entries), (SELECT max(seq) FROM audit_entries)",
+        "SELECT (SELECT min(seq) FROM audit_entries WHERE seq IS NOT NULL),
+             (SELECT max(seq) FROM audit_entries WHERE seq IS NOT NULL)",
     );
     HASH_AT = Sql::same("SELECT hash FROM audit_entries WHERE seq = $1");
     PAGE = Sql::same(
