@@ -5,7 +5,8 @@ ALTER TABLE audit_entries ADD COLUMN seq INTEGER;
 ALTER TABLE audit_entries ADD COLUMN previous_hash BLOB;
 ALTER TABLE audit_entries ADD COLUMN hash BLOB;
 
-CREATE UNIQUE INDEX audit_entries_by_seq ON audit_entries (seq);
+-- Without those that wait, so that nobody looks for them here: the next index has them in their order.
+CREATE UNIQUE INDEX audit_entries_by_seq ON audit_entries (seq) WHERE seq IS NOT NULL;
 CREATE INDEX audit_entries_unsealed ON audit_entries (at, id) WHERE seq IS NULL;
 
 -- Reads: pages newest first, by one filter or by a project and one filter.

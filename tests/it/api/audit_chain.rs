@@ -211,6 +211,21 @@ both_engines! {
         }
     }
 
+    async fn a_trail_that_was_taken_apart_is_not_sealed_anew(engine: Engine) {
+        let app = start(engine).await;
+        trail(&app, 8).await;
+        let other = beside(&app).await;
+        sql(&app, "UPDATE audit_entries SET seq = NULL, hash = NULL, previous_hash = NULL, actor_name = 'mallory'").await;
+        let zeros = bytes(&app, &"00".repeat(32));
+        sql(&app, &format!("UPDATE audit_head SET seq = 0, hash = {zeros}, at = NULL, key_id = NULL, signature = NULL")).await;
+        // By whoever remembers, and by whoever sees a checkpoint.
+        for ctx in [&app.ctx, &other] {
+            assert!(matches!(seal::seal(ctx).await, Err(seal::SealError::Refused(_))));
+            let found = chain::verify::verify(ctx, &chain::verify::Asked::default()).await.unwrap();
+            assert_eq!((found.valid, serde_json::to_value(found.reason).unwrap()), (false, json!("truncated")), "{found:?}");
+        }
+    }
+
     async fn a_trail_that_was_rolled_back_is_found(engine: Engine) {
         let app = start(engine).await;
         let root = trail(&app, 10).await;

@@ -25,6 +25,10 @@ pub(super) async fn check(
     if let Err(why) = signature(keyring, conn.lend(), head).await? {
         return Ok(Err(why));
     }
+    let kept = store::newest_checkpoint(conn.lend(), Kind::Head).await?;
+    if let Some(kept) = kept.filter(|kept| kept.signed.seq > head.seq) {
+        return Ok(Err(format!("there is a checkpoint of entry {}, and its head is {}", kept.signed.seq, head.seq)));
+    }
     let pruned = store::newest_checkpoint(conn.lend(), Kind::Pruned).await?;
     let pruned_through = pruned.as_ref().map_or(0, |pruned| pruned.signed.seq);
     let at_head = match (head.seq, pruned) {

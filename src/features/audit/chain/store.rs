@@ -33,7 +33,11 @@ sql! {
     LOCK_HEAD = Sql::same("UPDATE audit_head SET seq = seq WHERE id = 1");
     HEAD = Sql::same("SELECT seq, hash, at, key_id, signature FROM audit_head WHERE id = 1");
     SET_HEAD = Sql::same("UPDATE audit_head SET seq = $1, hash = $2, at = $3, key_id = $4, signature = $5 WHERE id = 1");
-    ENDS = Sql::same("SELECT min(seq), max(seq) FROM audit_entries");
+    // Apart: SQLite looks one end of an index up, but walks along all of it for both together.
+    ENDS = Sql::same(
+        "SELECT (SELECT min(seq) FROM audit_entries WHERE seq IS NOT NULL),
+             (SELECT max(seq) FROM audit_entries WHERE seq IS NOT NULL)",
+    );
     HASH_AT = Sql::same("SELECT hash FROM audit_entries WHERE seq = $1");
     PAGE = Sql::same(
         "SELECT id, seq, at, actor_type, actor_id, actor_name, action, resource_type, resource_id, project_id, outcome,
