@@ -25,6 +25,7 @@ mod sqlite_faults;
 mod start;
 mod telemetry;
 mod telemetry_outage;
+mod usage;
 
 use std::process::Output;
 
