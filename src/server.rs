@@ -26,7 +26,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
-    auth, health, keys, leases, limits, members, projects, random, requests, scopes, sessions, users,
+    auth, health, keys, leases, limits, members, projects, random, requests, scopes, sessions, usage, users,
 };
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
@@ -59,6 +59,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "keys", description = "Keys of a project, and their verification"),
         (name = "limits", description = "What restricts keys, how it stands, and leases"),
         (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
+        (name = "usage", description = "How much keys are used, for what, and how it comes out"),
         (name = "requests", description = "The request log, and reports of services that judge by themselves"),
         (name = "health", description = "For probes"),
     ),
@@ -75,6 +76,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(members::http::router())
         .merge(users::http::administration())
         .merge(scopes::http::router())
+        .merge(usage::http::router())
         .merge(requests::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))

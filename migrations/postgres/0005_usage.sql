@@ -2,9 +2,9 @@
 -- any more; what it holds is carried over.
 
 -- The same as SQLite's function of that name, so that statements that take rows from a list are the same on both.
-CREATE FUNCTION json_each(list JSONB) RETURNS TABLE (value JSONB)
+CREATE FUNCTION json_each(list TEXT) RETURNS TABLE (value JSONB)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1000
-AS $$ SELECT jsonb_array_elements($1) $$;
+AS $$ SELECT e.value FROM jsonb_array_elements(CAST($1 AS JSONB)) e $$;
 
 ALTER TABLE api_keys ADD COLUMN first_used_at TIMESTAMPTZ;
 

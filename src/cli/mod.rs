@@ -14,6 +14,7 @@ mod projects;
 mod ratelimit;
 mod scopes;
 mod serve;
+mod usage;
 mod users;
 
 use std::path::PathBuf;
@@ -118,6 +119,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             | Command::Projects(_)
             | Command::Keys(_)
             | Command::Ratelimit(_)
+            | Command::Usage(_)
             | Command::Scopes(_)
                 if command.only_looks() && is_missing(&config) =>
             {
@@ -127,6 +129,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Projects(command) => projects::run(&ready(config).await?, command, format).await,
             Command::Keys(command) => keys::run(&ready(config).await?, command, format).await,
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
+            Command::Usage(command) => usage::run(&ready(config).await?, command, format).await,
             Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }

@@ -3,7 +3,7 @@
 //! Endpoints, statuses and times are other people's words, so all of it is bounded. What goes past a bound is counted all the
 //! same, under less: the endpoint is called [`OTHER`], then only the hour is known, then only the day. No total ever loses one.
 
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::histogram::Histogram;
@@ -70,9 +70,7 @@ impl Ledger {
             Some(end) => path.get(..end).unwrap_or_default(),
             None => path,
         };
-        let mut hasher = self.hashing.build_hasher();
-        (method, path).hash(&mut hasher);
-        Endpoint { hash: hasher.finish(), method, path, held: &self.held }
+        Endpoint { hash: self.hashing.hash_one((method, path)), method, path, held: &self.held }
     }
 
     /// Tallies that wait to be written.
@@ -237,7 +235,7 @@ pub struct Tallies {
     pub project: ProjectId,
     /// Found by the hash of what was asked for; as text.
     endpoints: Vec<(u64, Box<str>)>,
-    tallies: Vec<Tally>,
+    rows: Vec<Tally>,
 }
 
 /// A tally, as it is written.
@@ -259,7 +257,7 @@ pub struct Row<'a> {
 
 impl Tallies {
     pub(super) fn of(project: ProjectId) -> Self {
-        Self { project, endpoints: Vec::new(), tallies: Vec::new() }
+        Self { project, endpoints: Vec::new(), rows: Vec::new() }
     }
 
     /// Counts one request.
@@ -283,11 +281,11 @@ impl Tallies {
     }
 
     fn is_past(&self, bound: (usize, usize), held: &AtomicUsize) -> bool {
-        self.tallies.len() >= bound.0 || held.load(Ordering::Relaxed) >= bound.1
+        self.rows.len() >= bound.0 || held.load(Ordering::Relaxed) >= bound.1
     }
 
     fn find(&mut self, slot: Slot) -> Option<&mut Tally> {
-        self.tallies.iter_mut().find(|tally| tally.slot == slot)
+        self.rows.iter_mut().find(|tally| tally.slot == slot)
     }
 
     /// The place of an endpoint, if there is one left.
@@ -308,26 +306,26 @@ impl Tallies {
     /// The counts of a slot, or of the nearest that the bounds allow.
     fn at(&mut self, mut slot: Slot, held: &AtomicUsize) -> &mut Counts {
         let known = |tallies: &[Tally], slot: Slot| tallies.iter().position(|tally| tally.slot == slot);
-        let mut place = known(&self.tallies, slot);
+        let mut place = known(&self.rows, slot);
         if place.is_none() && self.is_past(TIGHT, held) {
             slot = Slot { endpoint: OTHER_PLACE, ..slot.within(Grain::Hour) };
             if self.is_past(FULL, held) {
                 slot = Slot { status: 0, code: 0, ..slot.within(Grain::Day) };
             }
-            place = known(&self.tallies, slot);
+            place = known(&self.rows, slot);
         }
         let place = place.unwrap_or_else(|| {
             held.fetch_add(1, Ordering::Relaxed);
-            self.tallies.reserve_exact(usize::from(self.tallies.is_empty()));
-            self.tallies.push(Tally { slot, counts: Counts::default() });
-            self.tallies.len() - 1
+            self.rows.reserve_exact(usize::from(self.rows.is_empty()));
+            self.rows.push(Tally { slot, counts: Counts::default() });
+            self.rows.len() - 1
         });
-        &mut self.tallies[place].counts
+        &mut self.rows[place].counts
     }
 
     /// Adds what couldn't be written.
     pub(super) fn add(&mut self, other: &Self, held: &AtomicUsize) {
-        for tally in &other.tallies {
+        for tally in &other.rows {
             let named = other.endpoints.get(usize::from(tally.slot.endpoint)).and_then(|(hash, text)| {
                 let known = self.endpoints.iter().position(|(known, _)| known == hash);
                 known.or_else(|| self.named(*hash, || text.clone()))
@@ -339,12 +337,12 @@ impl Tallies {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.tallies.len()
+        self.rows.len()
     }
 
     /// As they are written.
     pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.tallies.iter().map(|Tally { slot, counts }| Row {
+        self.rows.iter().map(|Tally { slot, counts }| Row {
             at: i64::from(slot.minute) * MINUTE,
             grain: slot.grain,
             endpoint: self.endpoints.get(usize::from(slot.endpoint)).map_or(OTHER, |(_, text)| text),
@@ -426,7 +424,11 @@ mod tests {
         let other = tallies.rows().find(|row| row.endpoint == OTHER).unwrap();
         assert_eq!((other.counts.requests(), tallies.len()), (50, 101));
         // Then minutes, then statuses and hours.
-        hits(&ledger, &mut tallies, (0..20_000).map(|n| (format!("/{}", n % 150), 200 + (n % 300) as u16, n)));
+        hits(
+            &ledger,
+            &mut tallies,
+            (0..20_000).map(|n| (format!("/{}", n % 150), 200 + u16::try_from(n % 300).unwrap(), n)),
+        );
         assert_eq!(total(&tallies), 20_150);
         assert!(tallies.len() < FULL.0 + 50, "{}", tallies.len());
         let grains = |grain| tallies.rows().filter(|row| row.grain == grain).count();

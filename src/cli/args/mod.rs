@@ -68,6 +68,11 @@ pub(crate) enum Command {
     /// Show, set back and change the limits of a key.
     #[command(subcommand)]
     Ratelimit(Ratelimit),
+    /// Show how much keys are used, as a chart.
+    #[command(
+        after_help = "Examples:\n  keyward usage --period 7d --key key_01K5ZV8QXW3M7C2R9T4B6D8F0G\n  keyward usage --period 24h --project prj_01K5ZV8QXW3M7C2R9T4B6D8F0G --group-by endpoint"
+    )]
+    Usage(Usage),
     /// List, import and export a project's catalogue of scopes.
     #[command(subcommand)]
     Scopes(Scopes),
@@ -98,6 +103,7 @@ impl Command {
                         | Keys::Export { .. }
                 )
                 | Self::Ratelimit(_)
+                | Self::Usage(_)
                 | Self::Scopes(_)
         )
     }
@@ -270,6 +276,31 @@ pub(crate) struct Described {
     /// Only say what would be done.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Usage {
+    /// The time up to now, such as 7d or 24h; 7 days where nothing is said.
+    #[arg(long, conflicts_with_all = ["since", "until"])]
+    pub(crate) period: Option<String>,
+    /// From this time on (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Until this time (RFC 3339); now where nothing is said.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Of this key: its id, or - to read the key itself from standard input.
+    #[arg(long, value_name = "KEY_ID")]
+    pub(crate) key: Option<String>,
+    /// Of this project's keys.
+    #[arg(long, value_name = "PROJECT_ID", conflicts_with = "key")]
+    pub(crate) project: Option<String>,
+    /// What a row of the chart is.
+    #[arg(long, value_parser = ["minute", "hour", "day", "endpoint", "status", "code", "key", "project"])]
+    pub(crate) group_by: Option<String>,
+    /// The most rows.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) limit: u16,
 }
 
 #[derive(Debug, Subcommand)]

@@ -44,13 +44,12 @@ async fn admitted(parts: &mut Parts, ctx: &Ctx, wanted: Wanted) -> Result<(Calle
 
 async fn authenticated(parts: &mut Parts, ctx: &Ctx) -> Result<(Caller, By), Problem> {
     let Ok(origin) = RequestContext::from_request_parts(parts, ctx).await;
-    let caller = match parts.extensions.get::<ApiKey>() {
+    let caller = if let Some(ApiKey(entry)) = parts.extensions.get::<ApiKey>() {
         // Judged already, by the layer.
-        Some(ApiKey(entry)) => Caller::Machine(Machine(Arc::clone(entry))),
-        None => {
-            let told = authenticate::Told::of(&origin, parts);
-            authenticate::caller(ctx, &parts.headers, own_client(&origin, parts), ctx.arrival(), Some(&told)).await?
-        }
+        Caller::Machine(Machine(Arc::clone(entry)))
+    } else {
+        let told = authenticate::Told::of(&origin, parts);
+        authenticate::caller(ctx, &parts.headers, own_client(&origin, parts), ctx.arrival(), Some(&told)).await?
     };
     // Set once a request: a second time would be the same caller.
     let _ = origin.caller.set(caller.name());

@@ -309,6 +309,7 @@ fn check(id: KeyId, making: &Making<'_>, new: NewKey, made_by: String, now: Time
         revoked_reason: None,
         revoked_note: None,
         expires_at: expires_at.flatten(),
+        first_used_at: None,
         last_used_at: None,
         created_at: now,
         updated_at: now,

@@ -68,6 +68,8 @@ pub struct Key {
     pub revoked_note: Option<String>,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
+    /// When it was first used; `None` also where that was before anybody noted it.
+    pub first_used_at: Option<Timestamp>,
     /// When it was last used, at most a second behind.
     pub last_used_at: Option<Timestamp>,
     /// When it was made.
@@ -103,6 +105,7 @@ impl Key {
             revoked_reason: None,
             revoked_note: None,
             expires_at: None,
+            first_used_at: None,
             last_used_at: None,
             created_at: Timestamp::EPOCH,
             updated_at: Timestamp::EPOCH,
@@ -122,7 +125,7 @@ impl Key {
     "metadata": {"team": "billing"}, "owner": "customer-42", "created_by": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
     "user_id": "usr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
     "created_at": "2026-11-20T12:00:00Z", "updated_at": "2026-11-20T12:00:00Z", "expires_at": "2026-12-20T12:00:00Z",
-    "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
+    "first_used_at": null, "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
     "limits": [{"name": "minute", "limit": 60, "window": "1m"}], "concurrency": null, "ip_allow": ["192.0.2.0/24"],
     "schedule": null, "method_allow": null, "path_allow": null
 }))]
@@ -165,6 +168,9 @@ pub struct KeyView {
     /// From when on it is refused.
     #[schema(value_type = Option<String>, format = DateTime, example = "2027-11-20T12:00:00Z")]
     pub expires_at: Option<Timestamp>,
+    /// When it was first used; `null` also where that was before this was noted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub first_used_at: Option<Timestamp>,
     /// When it was last used, at most a second behind.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
@@ -229,6 +235,7 @@ impl KeyView {
             created_at: key.created_at,
             updated_at: key.updated_at,
             expires_at: key.expires_at,
+            first_used_at: key.first_used_at,
             last_used_at: key.last_used_at,
             disabled_at: key.disabled_at,
             revoked_at: key.revoked_at,

@@ -15,7 +15,7 @@ use super::{Key, KeyState, Metadata};
 macro_rules! key_columns {
     () => {
         "k.id, k.project_id, k.user_id, k.created_by, k.name, k.description, k.owner, k.scopes, k.metadata,
-         k.disabled_at, k.revoked_at, k.revoked_reason, k.revoked_note, k.expires_at, k.last_used_at, k.created_at,
+         k.disabled_at, k.revoked_at, k.revoked_reason, k.revoked_note, k.expires_at, k.first_used_at, k.last_used_at, k.created_at,
          k.updated_at, k.settings, s.prefix, s.first_four, s.last_four"
     };
 }
@@ -144,6 +144,7 @@ struct Row {
     revoked_reason: Option<String>,
     revoked_note: Option<String>,
     expires_at: Option<Timestamp>,
+    first_used_at: Option<Timestamp>,
     last_used_at: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -170,6 +171,7 @@ impl From<Row> for Key {
             revoked_reason: row.revoked_reason,
             revoked_note: row.revoked_note,
             expires_at: row.expires_at,
+            first_used_at: row.first_used_at,
             last_used_at: row.last_used_at,
             created_at: row.created_at,
             updated_at: row.updated_at,

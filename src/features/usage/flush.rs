@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::features::limits;
+use crate::gate::Grain;
 use crate::gate::unwritten::{Desk, Taken};
 use crate::infra::db::DbError;
 
@@ -147,6 +148,39 @@ async fn write(ctx: &Ctx, desk: &Desk) -> Result<(), Failure> {
         taken.iter().filter_map(|taken| taken.windows.as_ref().map(|windows| (taken.state.key, windows))).collect();
     limits::store::save(&mut tx, &windows, now).await?;
     tx.commit().await.map_err(Failure::Unknown)
+}
+
+/// Rows removed in one transaction.
+const PRUNED: u16 = 5_000;
+
+/// Removes what is older than is kept, a few rows a transaction.
+///
+/// # Errors
+/// The storage.
+pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
+    let config = &ctx.config.usage;
+    let now = ctx.now();
+    let kept = [
+        (Grain::Minute, config.keep_minutes),
+        (Grain::Hour, config.keep_hours),
+        // Zero is for ever.
+        (Grain::Day, config.keep_days),
+    ];
+    for (grain, keep) in kept.into_iter().filter(|(_, keep)| !keep.is_zero()) {
+        // The first one that is kept is kept whole.
+        let before = moment(grain.floor(now.saturating_sub(keep).as_micros()));
+        loop {
+            let mut tx = ctx.db.begin().await?;
+            let removed = store::prune(&mut tx, grain, before, i64::from(PRUNED)).await?;
+            tx.commit().await?;
+            if removed < u64::from(PRUNED) {
+                break;
+            }
+        }
+    }
+    let mut tx = ctx.db.begin().await?;
+    store::prune_writers(&mut tx, now.saturating_sub(WRITERS_KEPT)).await?;
+    tx.commit().await
 }
 
 fn moment(micros: i64) -> Timestamp {

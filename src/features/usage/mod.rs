@@ -4,7 +4,9 @@
 //! a second and at shutdown (`flush`), by minute, hour and day at once, for the key, for its project and for all. A crash
 //! forgets what was counted since the last write: at most a second. `figures` reads it.
 
+pub mod figures;
 pub mod flush;
+pub mod http;
 pub mod rules;
 pub mod store;
 

@@ -97,7 +97,8 @@ pub fn endpoints<'a>(deltas: &[Delta<'a>]) -> BTreeMap<i64, BTreeMap<Scope, BTre
 }
 
 /// The endpoints that find no room beside those that are known already.
-pub fn surplus<'a>(scope: Scope, known: &HashSet<String>, asked: &BTreeSet<&'a str>) -> Vec<&'a str> {
+#[must_use]
+pub fn surplus<'a>(scope: Scope, known: &BTreeSet<String>, asked: &BTreeSet<&'a str>) -> Vec<&'a str> {
     let room = scope.endpoints().saturating_sub(known.iter().filter(|name| *name != OTHER).count());
     asked.iter().copied().filter(|name| !known.contains(*name)).skip(room).collect()
 }
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn surplus_is_what_has_no_room() {
-        let known: HashSet<String> = (0..99).map(|n| format!("/{n}")).chain([OTHER.to_owned()]).collect();
+        let known: BTreeSet<String> = (0..99).map(|n| format!("/{n}")).chain([OTHER.to_owned()]).collect();
         let asked: BTreeSet<&str> = ["/5", "/a", "/b", "/c"].into();
         assert_eq!(surplus(Scope::Key(KeyId::from_bits(1)), &known, &asked), ["/b", "/c"]);
         assert!(surplus(Scope::All, &known, &asked).is_empty());

@@ -5,8 +5,7 @@
 //!
 //! Histograms are added by appending them, which needs no reading; those that have become long are put together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 use sqlx::types::Json;
@@ -58,25 +57,25 @@ sql! {
          SELECT e.value ->> 0, e.value ->> 1, CAST(e.value ->> 2 AS BIGINT), e.value ->> 3, CAST(e.value ->> 4 AS BIGINT),
              CAST(e.value ->> 5 AS BIGINT), CAST(e.value ->> 6 AS BIGINT), CAST(e.value ->> 7 AS BIGINT), e.value ->> 8,
              $2, $3
-         FROM json_each($1) e WHERE true
+         FROM json_each(CAST($1 AS text)) e WHERE true
          ON CONFLICT (scope, grain, at, endpoint, status, code) DO UPDATE SET ", added!("usage_requests"),
     ));
     ADD_TOTALS = Sql::same(concat!(
         "INSERT INTO usage_totals (scope, project_id, allowed, denied, failed, micros, latency, grain, at)
          SELECT e.value ->> 0, e.value ->> 1, CAST(e.value ->> 2 AS BIGINT), CAST(e.value ->> 3 AS BIGINT),
              CAST(e.value ->> 4 AS BIGINT), CAST(e.value ->> 5 AS BIGINT), e.value ->> 6, $2, $3
-         FROM json_each($1) e WHERE true
+         FROM json_each(CAST($1 AS text)) e WHERE true
          ON CONFLICT (scope, grain, at) DO UPDATE SET ", added!("usage_totals"),
     ));
     LONG_REQUESTS = Sql::same(
         "SELECT r.scope, r.endpoint, r.status, r.code, r.latency
-         FROM json_each($1) e JOIN usage_requests r ON r.scope = e.value ->> 0 AND r.grain = $2 AND r.at = $3
+         FROM json_each(CAST($1 AS text)) e JOIN usage_requests r ON r.scope = e.value ->> 0 AND r.grain = $2 AND r.at = $3
              AND r.endpoint = e.value ->> 1 AND r.status = CAST(e.value ->> 2 AS BIGINT) AND r.code = e.value ->> 3
          WHERE length(r.latency) > 3000",
     );
     LONG_TOTALS = Sql::same(
         "SELECT t.scope, t.latency
-         FROM json_each($1) e JOIN usage_totals t ON t.scope = e.value ->> 0 AND t.grain = $2 AND t.at = $3
+         FROM json_each(CAST($1 AS text)) e JOIN usage_totals t ON t.scope = e.value ->> 0 AND t.grain = $2 AND t.at = $3
          WHERE length(t.latency) > 3000",
     );
     SHORTEN_REQUESTS = Sql::same(
@@ -87,7 +86,7 @@ sql! {
     /// Scopes that may have no room for all of the endpoints that come.
     CROWDED = Sql::same(
         "SELECT e.value ->> 0
-         FROM json_each($1) e JOIN usage_requests r ON r.scope = e.value ->> 0 AND r.grain = 'hour' AND r.at = $2
+         FROM json_each(CAST($1 AS text)) e JOIN usage_requests r ON r.scope = e.value ->> 0 AND r.grain = 'hour' AND r.at = $2
          GROUP BY e.value ->> 0, e.value ->> 1 HAVING count(DISTINCT r.endpoint) > CAST(e.value ->> 1 AS BIGINT)",
     );
     ENDPOINTS = Sql::same("SELECT DISTINCT endpoint FROM usage_requests WHERE scope = $1 AND grain = 'hour' AND at = $2");
@@ -133,7 +132,7 @@ struct Used {
 
 /// Says in the transaction of a batch which one it is.
 pub(super) async fn claim(tx: &mut Tx, origin: &str, batch: i64, now: Timestamp) -> Result<(), DbError> {
-    on!(tx.conn(), CLAIM, |c, sql| { sqlx::query(sql).bind(origin).bind(batch).bind(now).execute(c).await.map(|_| ()) })
+    on!(tx.conn(), CLAIM, |c, sql| sqlx::query(sql).bind(origin).bind(batch).bind(now).execute(c).await.map(|_| ()))
 }
 
 /// The last batch that a process has written; 0 if none.
@@ -146,14 +145,15 @@ pub(super) async fn crowded(
     tx: &mut Tx,
     hour: Timestamp,
     scopes: &BTreeMap<Scope, BTreeSet<&str>>,
-) -> Result<Vec<(Scope, HashSet<String>)>, DbError> {
+) -> Result<Vec<(Scope, BTreeSet<String>)>, DbError> {
     let texts: HashMap<String, (Scope, usize)> =
         scopes.iter().map(|(scope, asked)| (scope.to_string(), (*scope, asked.len()))).collect();
     let room =
         |scope: &Scope, asked: usize| i64::try_from(scope.endpoints()).unwrap_or(0) - i64::try_from(asked).unwrap_or(0);
     let rows: Vec<_> = scopes.iter().map(|(scope, asked)| (*scope, room(scope, asked.len()))).collect();
+    let rows = list(&rows)?;
     let found: Vec<String> =
-        on!(tx.conn(), CROWDED, |c, sql| sqlx::query_scalar(sql).bind(Json(&rows)).bind(hour).fetch_all(c).await)?;
+        on!(tx.conn(), CROWDED, |c, sql| sqlx::query_scalar(sql).bind(&rows).bind(hour).fetch_all(c).await)?;
     // Those of which nothing is known yet are not among them.
     let many = texts.iter().filter(|(_, (scope, asked))| *asked > scope.endpoints()).map(|(text, _)| text.clone());
     let mut crowded = Vec::new();
@@ -165,6 +165,12 @@ pub(super) async fn crowded(
         }
     }
     Ok(crowded)
+}
+
+/// Rows as the text that a statement takes them from.
+pub(super) fn list(rows: &impl Serialize) -> Result<String, DbError> {
+    // Plain data: always serialises.
+    serde_json::to_string(rows).map_err(|error| DbError::from(sqlx::Error::Encode(Box::new(error))))
 }
 
 /// Microseconds and counts as the storage holds them.
@@ -188,15 +194,16 @@ pub(super) async fn add(tx: &mut Tx, grain: Grain, at: Timestamp, span: &Span<'_
             (*scope, *project, allowed, denied, failed, stored(*micros), latency.encode())
         })
         .collect();
+    let (requests, totals) = (list(&requests)?, list(&totals)?);
     let grain = grain.word();
     on!(tx.conn(), ADD_REQUESTS, |c, sql| {
-        sqlx::query(sql).bind(Json(&requests)).bind(grain).bind(at).execute(c).await.map(|_| ())
+        sqlx::query(sql).bind(&requests).bind(grain).bind(at).execute(c).await.map(|_| ())
     })?;
     on!(tx.conn(), ADD_TOTALS, |c, sql| {
-        sqlx::query(sql).bind(Json(&totals)).bind(grain).bind(at).execute(c).await.map(|_| ())
+        sqlx::query(sql).bind(&totals).bind(grain).bind(at).execute(c).await.map(|_| ())
     })?;
     let long: Vec<(String, String, i64, String, String)> = on!(tx.conn(), LONG_REQUESTS, |c, sql| {
-        sqlx::query_as(sql).bind(Json(&requests)).bind(grain).bind(at).fetch_all(c).await
+        sqlx::query_as(sql).bind(&requests).bind(grain).bind(at).fetch_all(c).await
     })?;
     for (scope, endpoint, status, code, latency) in long {
         let latency = shortened(&latency)?;
@@ -206,7 +213,7 @@ pub(super) async fn add(tx: &mut Tx, grain: Grain, at: Timestamp, span: &Span<'_
         })?;
     }
     let long: Vec<(String, String)> = on!(tx.conn(), LONG_TOTALS, |c, sql| {
-        sqlx::query_as(sql).bind(Json(&totals)).bind(grain).bind(at).fetch_all(c).await
+        sqlx::query_as(sql).bind(&totals).bind(grain).bind(at).fetch_all(c).await
     })?;
     for (scope, latency) in long {
         let latency = shortened(&latency)?;
@@ -250,7 +257,7 @@ pub(super) async fn used(tx: &mut Tx, used: &[(KeyId, Use)]) -> Result<(), DbErr
     Ok(())
 }
 
-/// Removes up to so many rows of a grain that began before a moment; how many it were in the fuller table.
+/// Removes up to `most` rows of a grain that began before a moment, from each table; how many from the one with more.
 pub(super) async fn prune(tx: &mut Tx, grain: Grain, before: Timestamp, most: i64) -> Result<u64, DbError> {
     let mut removed = 0;
     for statement in [PRUNE_REQUESTS, PRUNE_TOTALS] {
@@ -267,6 +274,3 @@ pub(super) async fn prune(tx: &mut Tx, grain: Grain, before: Timestamp, most: i6
 pub(super) async fn prune_writers(tx: &mut Tx, before: Timestamp) -> Result<(), DbError> {
     on!(tx.conn(), PRUNE_WRITERS, |c, sql| sqlx::query(sql).bind(before).execute(c).await.map(|_| ()))
 }
-
-/// Longer than any transaction takes: what is older than the bound is pruned a while later, so that nobody is just writing it.
-pub(super) const SLACK: Duration = Duration::from_hours(1);

@@ -66,7 +66,7 @@ both_engines! {
             "id": id, "project_id": ada.project, "name": "billing worker ж", "description": "two\nlines", "prefix": "sk", "display": display,
             "status": "active", "scopes": ["orders:read", "a:b:*"], "metadata": body["metadata"], "owner": "customer-42", "created_by": ada.user, "user_id": ada.user,
             "created_at": "2031-05-06T12:00:00Z", "updated_at": "2031-05-06T12:00:00Z", "expires_at": "2031-06-05T12:00:00Z",
-            "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
+            "first_used_at": null, "last_used_at": null, "disabled_at": null, "revoked_at": null, "revoked_reason": null, "revoked_note": null,
             "limits": null, "concurrency": null, "ip_allow": null, "schedule": null, "method_allow": null, "path_allow": null,
         });
         key.as_object_mut().unwrap().remove("key");

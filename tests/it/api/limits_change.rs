@@ -205,6 +205,7 @@ both_engines! {
         let seen = async || {
             let mut key = app.get(&path(&key, "")).token(&ada.token).send().await.json();
             // Written a moment later.
+            key["first_used_at"] = Value::Null;
             key["last_used_at"] = Value::Null;
             key
         };

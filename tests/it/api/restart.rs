@@ -173,7 +173,7 @@ both_engines! {
         assert!(asked.iter().all(|code| code == "VALID"));
         app.stop(Stop::Now).await.unwrap();
         let mut beside = Beside::open(&home.scratch.url).await;
-        assert_eq!(beside.count("SELECT CAST(sum(count) AS bigint) FROM key_usage WHERE outcome = 'VALID'").await, 25);
+        assert_eq!(beside.count("SELECT CAST(sum(allowed) AS bigint) FROM usage_requests WHERE scope = '*' AND grain = 'day' AND code = 'VALID'").await, 25);
         assert_eq!(beside.count("SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL").await, 1);
         assert_eq!(beside.count("SELECT count(*) FROM key_windows").await, 1);
     }

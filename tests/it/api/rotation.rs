@@ -48,6 +48,7 @@ both_engines! {
             expected[field] = new[field].clone();
         }
         expected["updated_at"] = json!("2031-05-06T12:00:05Z");
+        expected["first_used_at"] = new["first_used_at"].clone();
         expected["last_used_at"] = new["last_used_at"].clone();
         assert_eq!(new, expected, "nothing else is different");
 

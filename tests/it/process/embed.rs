@@ -71,7 +71,7 @@ both_engines! {
         keyward.close().await;
         // The five calls and the refusals are on disk, and so is what is used up.
         let mut beside = Beside::open(&scratch.url).await;
-        assert_eq!(beside.count("SELECT CAST(sum(count) AS bigint) FROM key_usage WHERE outcome = 'VALID'").await, 5);
+        assert_eq!(beside.count("SELECT CAST(sum(allowed) AS bigint) FROM usage_requests WHERE scope = '*' AND grain = 'day' AND code = 'VALID'").await, 5);
         assert_eq!(beside.count("SELECT count(*) FROM key_windows").await, 1);
     }
 }

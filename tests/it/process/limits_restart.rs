@@ -247,11 +247,11 @@ fn load(
 async fn stored(desk: &Desk) -> Answered {
     let mut beside = Beside::open(&desk.scratch.url).await;
     let mut found = Answered::default();
-    let separated = "SELECT coalesce(string_agg(key_id || ' ' || outcome, ','), '') FROM (SELECT DISTINCT key_id, outcome FROM key_usage) u";
+    let separated = "SELECT coalesce(string_agg(key_id || ' ' || outcome, ','), '') FROM (SELECT DISTINCT scope AS key_id, code AS outcome FROM usage_requests WHERE grain = 'hour' AND scope LIKE 'key%') u";
     for of in beside.text(separated).await.split(',') {
         let (key, outcome) = of.split_once(' ').unwrap();
         let sum = format!(
-            "SELECT CAST(sum(count) AS bigint) FROM key_usage WHERE key_id = '{key}' AND outcome = '{outcome}'"
+            "SELECT CAST(sum(allowed + denied + failed) AS bigint) FROM usage_requests WHERE grain = 'hour' AND scope = '{key}' AND code = '{outcome}'"
         );
         found.insert((key.to_owned(), outcome.to_owned()), beside.count(&sum).await);
     }

@@ -28,6 +28,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("scopes", scopes::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
     ("usage", usage::store::STATEMENTS),
+    ("usage", usage::figures::store::STATEMENTS),
     ("users", users::store::STATEMENTS),
 ];
 

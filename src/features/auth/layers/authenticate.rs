@@ -79,7 +79,7 @@ impl Authenticate {
             user_agent: told.user_agent.map(ToOwned::to_owned),
             origin: origin.cloned(),
             status: CLIENT_CLOSED_REQUEST,
-            code: None,
+            code: Code::Valid,
         };
         request.extensions_mut().insert(ApiKey(entry));
         Ok(Some(in_progress))
@@ -131,7 +131,9 @@ where
                 Ok(Some(mut in_progress)) => {
                     let response = ready.call(request).await?;
                     in_progress.status = response.status().as_u16();
-                    in_progress.code = response.extensions().get::<Refused>().map(|Refused(code)| *code);
+                    if let Some(Refused(code)) = response.extensions().get() {
+                        in_progress.code = *code;
+                    }
                     Ok(response)
                 }
                 Err(problem) => Ok(refuse(problem, request.extensions().get::<RequestContext>())),
@@ -154,7 +156,8 @@ struct InProgress {
     user_agent: Option<String>,
     origin: Option<RequestContext>,
     status: u16,
-    code: Option<Code>,
+    /// What the gate said: that it is good, unless a limit refuses it further in.
+    code: Code,
 }
 
 impl Drop for InProgress {
@@ -167,6 +170,6 @@ impl Drop for InProgress {
             user_agent: self.user_agent.as_deref(),
             request_id: self.origin.as_ref().map(|origin| origin.id.as_str()),
         };
-        told.seen(&self.ctx, &self.entry, self.status, self.code);
+        told.seen(&self.ctx, &self.entry, self.status, Some(self.code));
     }
 }

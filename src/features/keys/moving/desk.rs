@@ -205,6 +205,7 @@ impl<'a> Desk<'a> {
             revoked_reason: moved.revoked_at.map(|_| moved.revoked_reason.unwrap_or_default().word().to_owned()),
             revoked_note: moved.revoked_note,
             expires_at: moved.expires_at,
+            first_used_at: None,
             last_used_at: None,
             created_at: moved.created_at.unwrap_or(self.now),
             updated_at: self.now,
