@@ -62,6 +62,8 @@ both_engines! {
             "ip": "192.0.2.7", "user_agent": "shop/1.0", "request_id": null, "count": 1
         }));
         assert_eq!(logged(&app, &ada, &other, 1).await[0]["outcome"], "failed");
+        // Usage ends with the present minute, which is about to begin.
+        app.advance(Duration::from_secs(1));
         until(Duration::from_secs(3), [3, 1, 1, 1], async || totals(&app, &ada, &key).await).await;
         // Each in its own minute.
         let before = format!("{}?since=2031-05-06T11:59:00Z&until=2031-05-06T12:00:00Z&group_by=status", path(&key, "/usage"));
@@ -219,6 +221,8 @@ both_engines! {
         assert_eq!((of(&rows, "allowed"), of(&rows, "failed")), (600, 200));
         let rows = logged(&app, &bob, &keys[1], 200).await;
         assert_eq!((of(&rows, "allowed"), of(&rows, "failed")), (0, 200));
+        // Usage ends with the present minute, which is about to begin.
+        app.advance(Duration::from_secs(1));
         for (who, key) in [(&ada, &keys[0]), (&bob, &keys[1])] {
             until(Duration::from_secs(3), [800, 600, 0, 200], async || totals(&app, who, key).await).await;
         }
