@@ -68,10 +68,6 @@ permissions! {
     KeysImport = "keyward:keys:import";
     /// Export keys with the hashes of their secrets.
     KeysExport = "keyward:keys:export";
-    /// See usage and the request log.
-    UsageRead = "keyward:usage:read";
-    /// Report requests that services have judged by themselves.
-    UsageRecord = "keyward:usage:record";
     /// See a project and its settings.
     ProjectsRead = "keyward:projects:read";
     /// Change a project and its settings.
@@ -100,8 +96,10 @@ permissions! {
     ScopesImport = "keyward:scopes:import";
     /// Export the catalogue.
     ScopesExport = "keyward:scopes:export";
-    /// See how much keys are used.
+    /// See how much keys are used, and the request log.
     UsageRead = "keyward:usage:read";
+    /// Report requests that services have judged by themselves.
+    UsageRecord = "keyward:usage:record";
     /// Export the audit trail: the project's entries; administrators and keys of the system project all of it.
     AuditExport = "keyward:audit:export";
     /// Read the audit trail of a project.

@@ -47,7 +47,7 @@ pub struct Logged {
     pub status: Option<u16>,
     /// How it came out.
     pub outcome: Outcome,
-    /// What verification answered, where it was asked.
+    /// What was decided about the key; `null` for what was reported.
     #[schema(value_type = Option<Code>)]
     pub code: Option<String>,
     /// How long it took, in milliseconds; `null` in a row that stands for several.

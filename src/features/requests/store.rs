@@ -58,7 +58,7 @@ sql! {
     /// Keys by their ids; those of deleted projects aren't there.
     KEYS = Sql::same(
         "SELECT k.id, k.project_id, CAST(p.policy ->> 'request_log_sample' AS double precision)
-         FROM json_each($1) e JOIN api_keys k ON k.id = e.value ->> 0 JOIN projects p ON p.id = k.project_id
+         FROM json_each(CAST($1 AS text)) e JOIN api_keys k ON k.id = e.value ->> 0 JOIN projects p ON p.id = k.project_id
          WHERE p.deleted_at IS NULL",
     );
 }
@@ -236,8 +236,9 @@ pub(super) struct Known {
 /// The keys that are there, of all projects: the caller compares with what it may do where.
 pub(super) async fn keys(conn: Conn<'_>, ids: &[KeyId]) -> Result<HashMap<KeyId, Known>, DbError> {
     type Found = (KeyId, ProjectId, Option<f64>);
-    let ids: Vec<[KeyId; 1]> = ids.iter().map(|id| [*id]).collect();
-    let rows: Vec<Found> = on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(Json(&ids)).fetch_all(c).await)?;
+    let ids: Vec<String> = ids.iter().map(|id| format!("[\"{id}\"]")).collect();
+    let ids = format!("[{}]", ids.join(","));
+    let rows: Vec<Found> = on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(&ids).fetch_all(c).await)?;
     let known = |(key, project, sample): Found| (key, Known { project, sample: sample.map(Sample::of) });
     Ok(rows.into_iter().map(known).collect())
 }

@@ -166,7 +166,7 @@ impl Metrics {
         let build =
             IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 17] = [
+        let all: [Box<dyn prometheus::core::Collector>; 19] = [
             Box::new(build),
             Box::new(self.http.clone()),
             Box::new(self.request_log_dropped.clone()),

@@ -33,6 +33,13 @@ async fn last_used(app: &App, who: &Session, key: &Value) -> Value {
     app.get(&path(key, "")).token(&who.token).send().await.expect(200).json()["last_used_at"].clone()
 }
 
+/// How many requests of a key came out how, as usage tells it.
+async fn totals(app: &App, who: &Session, key: &Value) -> [u64; 4] {
+    usage::flush(&app.ctx).await.unwrap();
+    let usage = app.get(&path(key, "/usage")).token(&who.token).send().await.expect(200).json();
+    ["requests", "allowed", "denied", "failed"].map(|field| usage["totals"][field].as_u64().unwrap())
+}
+
 both_engines! {
     async fn reports_are_counted_and_logged(engine: Engine) {
         let app = App::start_with(engine, &[MANY_KEYS, EVERYTHING]).await;
@@ -55,6 +62,13 @@ both_engines! {
             "ip": "192.0.2.7", "user_agent": "shop/1.0", "request_id": null, "count": 1
         }));
         assert_eq!(logged(&app, &ada, &other, 1).await[0]["outcome"], "failed");
+        // Usage ends with the present minute, which is about to begin.
+        app.advance(Duration::from_secs(1));
+        until(Duration::from_secs(3), [3, 1, 1, 1], async || totals(&app, &ada, &key).await).await;
+        // Each in its own minute.
+        let before = format!("{}?since=2031-05-06T11:59:00Z&until=2031-05-06T12:00:00Z&group_by=status", path(&key, "/usage"));
+        let before = app.get(&before).token(&ada.token).send().await.expect(200).json();
+        assert_eq!((&before["totals"]["requests"], &before["series"][0]["status"]), (&json!(1), &json!(503)), "{before}");
         // A use, but nothing is spent.
         until(Duration::from_secs(3), json!("2031-05-06T12:00:00Z"), async || last_used(&app, &ada, &key).await).await;
         assert_eq!(standing(&app, &ada, &key).await["limits"][0]["used"], 0);
@@ -149,6 +163,7 @@ both_engines! {
         record(&app, &eve.token, json!([report(&own, 200)])).await.expect(202);
         record(&app, &eve.token, json!([report(&own, 200), report(&mine, 200)])).await.problem(400, "invalid_request");
         logged(&app, &ada, &mine, 0).await;
+        assert_eq!(totals(&app, &ada, &mine).await, [0; 4]);
         logged(&app, &bob, &foreign, 0).await;
         logged(&app, &eve, &own, 1).await;
         // A suspended project's keys can be reported of, a deleted one's aren't there.
@@ -206,5 +221,10 @@ both_engines! {
         assert_eq!((of(&rows, "allowed"), of(&rows, "failed")), (600, 200));
         let rows = logged(&app, &bob, &keys[1], 200).await;
         assert_eq!((of(&rows, "allowed"), of(&rows, "failed")), (0, 200));
+        // Usage ends with the present minute, which is about to begin.
+        app.advance(Duration::from_secs(1));
+        for (who, key) in [(&ada, &keys[0]), (&bob, &keys[1])] {
+            until(Duration::from_secs(3), [800, 600, 0, 200], async || totals(&app, who, key).await).await;
+        }
     }
 }

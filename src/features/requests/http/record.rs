@@ -76,7 +76,7 @@ pub(super) async fn record(
     State(ctx): State<Ctx>,
     Anywhere { caller, reach, .. }: Anywhere<UsageRecord>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
-    BulkJson(body): BulkJson<RecordRequest>,
+    BulkJson(body, _room): BulkJson<RecordRequest>,
 ) -> Result<Response, Problem> {
     let caller = caller.id();
     // To its end, also where the client goes away in the middle: what is claimed must be counted.
