@@ -153,7 +153,9 @@ impl Problem {
     /// `500`: the cause goes to the log, and nothing of it to the client.
     #[must_use]
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(cause = %cause, "request failed");
+        // An engine may quote what it was given.
+        let cause = cause.to_string();
+        tracing::error!(cause = %mask_secrets(&cause), "request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "An internal error occurred.")
     }
 
@@ -292,7 +294,8 @@ impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Unavailable(cause) => {
-                tracing::warn!(cause = %cause, "the storage is unavailable");
+                let cause = cause.to_string();
+                tracing::warn!(cause = %mask_secrets(&cause), "the storage is unavailable");
                 Self::unavailable("storage_unavailable", "The storage can't be used just now. Try again later.")
             }
             DbError::ActorGone => {

@@ -80,7 +80,7 @@ fn patterns_follow_words_where_they_separate_them() {
             assert!(!fits(pattern, field), "{pattern} {field}");
         }
     }
-    for bad in ["", "*", "**", "_", "a b", "é", "a*b*c*d*e*f", &"a".repeat(101)] {
+    for bad in ["", "*", "**", "_", "a b", "é", &"a".repeat(101)] {
         assert!(bad.parse::<Name>().is_err(), "{bad}");
     }
     assert_eq!(name("Api-Key").key(), name("apiKey").key());

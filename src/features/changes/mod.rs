@@ -33,6 +33,9 @@ pub enum Change {
 /// Stands behind a project's id where keys were imported: what it has already isn't touched.
 const IMPORTED: &str = "/imported";
 
+/// Stands behind a project's id where its rules for sensitive fields changed.
+const SENSITIVE: &str = "/sensitive_fields";
+
 /// Stands where a project's id would, for what holds in all of them.
 const SERVER: &str = "server";
 
@@ -40,24 +43,23 @@ impl Change {
     fn topic(&self) -> &'static str {
         match self {
             Self::Key(_) => "key",
-            Self::Project(_) | Self::Imported(_) => "project",
+            Self::Project(_) | Self::Imported(_) | Self::SensitiveFields(_) => "project",
             Self::Limits(_) => "limits",
             Self::Session(_) => "session",
-            Self::SensitiveFields(_) => "sensitive_fields",
         }
     }
 
     fn read(topic: &str, id: &str) -> Option<Self> {
         match topic {
             "key" => id.parse().ok().map(Self::Key),
-            "project" => match id.strip_suffix(IMPORTED) {
-                Some(id) => id.parse().ok().map(Self::Imported),
-                None => id.parse().ok().map(Self::Project),
+            "project" => match (id.strip_suffix(IMPORTED), id.strip_suffix(SENSITIVE)) {
+                (Some(id), _) => id.parse().ok().map(Self::Imported),
+                (None, Some(SERVER)) => Some(Self::SensitiveFields(None)),
+                (None, Some(id)) => id.parse().ok().map(|project| Self::SensitiveFields(Some(project))),
+                (None, None) => id.parse().ok().map(Self::Project),
             },
             "limits" => id.parse().ok().map(Self::Limits),
             "session" => id.parse().ok().map(Self::Session),
-            "sensitive_fields" if id == SERVER => Some(Self::SensitiveFields(None)),
-            "sensitive_fields" => id.parse().ok().map(|project| Self::SensitiveFields(Some(project))),
             _ => None,
         }
     }
@@ -67,10 +69,11 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(id) | Self::Limits(id) => id.fmt(f),
-            Self::Project(id) | Self::SensitiveFields(Some(id)) => id.fmt(f),
+            Self::Project(id) => id.fmt(f),
             Self::Imported(id) => write!(f, "{id}{IMPORTED}"),
             Self::Session(id) => id.fmt(f),
-            Self::SensitiveFields(None) => f.write_str(SERVER),
+            Self::SensitiveFields(Some(id)) => write!(f, "{id}{SENSITIVE}"),
+            Self::SensitiveFields(None) => write!(f, "{SERVER}{SENSITIVE}"),
         }
     }
 }

@@ -82,9 +82,9 @@ impl SensitiveFieldQuery {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "*_token", "strategy": "mask", "show_end": 4}))]
 pub(super) struct NewSensitiveField {
-    /// Which fields: a name, or a pattern in which up to four `*` stand for any characters. Spelling makes no difference:
+    /// Which fields: a name, or a pattern in which `*` stands for any characters. Spelling makes no difference:
     /// `apiKey`, `api_key` and `X-API-Key` are one name.
-    #[schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_.-]*\\*?[A-Za-z0-9_.-]*[A-Za-z0-9][A-Za-z0-9_.-]*$", example = "*_token")]
+    #[schema(value_type = String, min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_.*-]*[A-Za-z0-9][A-Za-z0-9_.*-]*$", example = "*_token")]
     pub(super) name: Name,
     /// What becomes of them; `redact` where it is left out.
     #[serde(default)]
