@@ -149,6 +149,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     // A window longer than the limit's, so that what still counts is never removed.
     keys::quota::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
     tx.commit().await?;
+    keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
     projects::end::purge(ctx).await
