@@ -196,6 +196,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     tx.commit().await?;
     requests::log::prune(ctx).await?;
     usage::flush::prune(ctx).await?;
+    keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
     projects::end::purge(ctx).await?;

@@ -15,3 +15,38 @@ CREATE TABLE key_counts (
 );
 
 INSERT INTO key_counts (project_id, keys) SELECT project_id, count(*) FROM api_keys GROUP BY project_id;
+
+-- Keys of an import on their way: they are written part by part while others write in between, and become keys all at once. Worth nothing after a crash.
+CREATE UNLOGGED TABLE staged_keys (
+    import_id TEXT COLLATE "C" NOT NULL,
+    id TEXT COLLATE "C" NOT NULL,
+    name TEXT NOT NULL,
+    name_folded TEXT NOT NULL,
+    description TEXT,
+    owner TEXT,
+    scopes JSONB NOT NULL,
+    metadata JSONB NOT NULL,
+    settings JSONB,
+    generation BIGINT NOT NULL,
+    disabled_at TIMESTAMPTZ,
+    revoked_at TIMESTAMPTZ,
+    revoked_reason TEXT,
+    revoked_note TEXT,
+    expires_at TIMESTAMPTZ,
+    created_at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (import_id, id)
+);
+
+CREATE UNLOGGED TABLE staged_secrets (
+    import_id TEXT COLLATE "C" NOT NULL,
+    id TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C" NOT NULL,
+    generation BIGINT NOT NULL,
+    hash BYTEA NOT NULL,
+    prefix TEXT NOT NULL,
+    first_four TEXT NOT NULL,
+    last_four TEXT NOT NULL,
+    expires_at TIMESTAMPTZ,
+    created_at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (import_id, hash)
+);

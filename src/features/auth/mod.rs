@@ -250,7 +250,7 @@ impl Caller {
 }
 
 /// What somebody may give to a key: nobody grants what they don't hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grants {
     /// An administrator, or the operator.
     Everything,

@@ -56,14 +56,21 @@ impl Giver {
             store::lock(tx, machine.key(), machine.project()).await?;
         }
         let giver = Self::of(tx, caller, project, needs, now).await?;
+        Ok(giver.map(|giver| self.is_as(&giver)))
+    }
+
+    /// Whether both may give the same, restricted alike.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
         let same = |one: &Key, other: &Key| {
             one.scopes == other.scopes && one.settings == other.settings && one.expires_at == other.expires_at
         };
-        Ok(giver.map(|giver| match (&self.own, &giver.own) {
-            (Some(before), Some(after)) => same(before, after),
+        let own = match (&self.own, &other.own) {
+            (Some(one), Some(other)) => same(one, other),
             (None, None) => true,
             _ => false,
-        }))
+        };
+        own && self.grants == other.grants
     }
 
     /// Like [`of`](Self::of) without holding anything: to say what would be.

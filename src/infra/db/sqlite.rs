@@ -15,6 +15,10 @@ use super::StartError;
 /// How long a statement waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(3);
 
+/// Pages that the writer keeps: 64 MiB, as SQLite wants it written. With 2 MiB, which it takes by itself, a large import reads the
+/// same pages of its indexes again and again, while nobody else can write.
+const WRITER_CACHE: &str = "-65536";
+
 /// Opens the first connection. Another process that opens the file in the same moment may hold the lock that turning the
 /// write-ahead log on needs, for which SQLite itself doesn't wait.
 async fn first_connection(pool: &SqlitePool) -> Result<(), sqlx::Error> {
@@ -60,7 +64,7 @@ impl SqliteDb {
                     Ok(!connection.is_in_transaction())
                 })
             })
-            .connect_lazy_with(options.clone());
+            .connect_lazy_with(options.clone().pragma("cache_size", WRITER_CACHE));
         first_connection(&writer).await.map_err(|error| failed(explain(&error)))?;
         let readers = pool(config, config.max_connections).connect_lazy_with(options.pragma("query_only", "on"));
         Ok(Self { writer, readers })

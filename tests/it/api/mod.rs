@@ -22,6 +22,7 @@ mod keys_ceiling;
 mod keys_export;
 mod keys_forgotten;
 mod keys_import;
+mod keys_import_large;
 mod keys_import_races;
 mod keys_import_wire;
 mod keys_manage;

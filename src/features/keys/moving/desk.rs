@@ -19,7 +19,7 @@ use crate::infra::telemetry::current;
 use super::import::{Chunk, ImportError, Importing};
 use super::line::{self, Line, MovedKey};
 use super::report::{Place, Report};
-use super::store::{self, NewKey, NewSecret};
+use super::store::{self, Batch, Common, NewKey, NewSecret};
 
 /// Lines that aren't blank, each with its number.
 type Read = Vec<(u64, Result<Line, Vec<FieldError>>)>;
@@ -86,8 +86,33 @@ impl<'a> Desk<'a> {
         &self.giver
     }
 
+    /// Whether what was judged on one set of terms is right on another, which a transaction holds.
+    pub(super) fn stands(&self, (giver, terms, room): &(Giver, Terms, Option<u32>)) -> bool {
+        let fits = room.is_none_or(|room| u64::from(room) >= self.report.created);
+        self.giver.is_as(giver) && self.terms == *terms && fits
+    }
+
+    /// Whether keys that were judged a moment ago, and staged, may still come in: nobody has taken a hash of theirs meanwhile,
+    /// nor a scope out of the catalogue.
+    pub(super) async fn is_free(
+        &self,
+        mut conn: Conn<'_>,
+        import: KeyId,
+        scopes: &BTreeSet<Scope>,
+    ) -> Result<bool, ImportError> {
+        let scopes: BTreeSet<&Scope> = scopes.iter().collect();
+        let unknown = scopes::unknown(conn.lend(), self.importing.project, &scopes).await?;
+        Ok(unknown.is_empty() && !store::is_taken(conn, import, !self.importing.revive).await?)
+    }
+
+    /// What all keys that it has let in share.
+    pub(super) fn common(&self) -> Common<'_> {
+        let Importing { project, responsible, .. } = *self.importing;
+        Common { project, person: responsible, created_by: &self.created_by, at: self.now }
+    }
+
     /// Looks at the lines of a chunk, and gives the keys that are to be added.
-    pub(super) async fn judge(&mut self, mut conn: Conn<'_>, chunk: &Chunk) -> Result<Vec<NewKey>, ImportError> {
+    pub(super) async fn judge(&mut self, mut conn: Conn<'_>, chunk: &Chunk) -> Result<Option<Batch>, ImportError> {
         let lines = read(chunk, self.now).await;
         let hashes: Vec<Digest> = lines
             .iter()
@@ -122,7 +147,7 @@ impl<'a> Desk<'a> {
                 Err(errors) => self.report.refuse(place, errors),
             }
         }
-        Ok(new)
+        Ok(Batch::of(&new)?)
     }
 
     /// The key that a line makes; `None` for one that the project has, or had: what it deleted stays deleted, as what it revoked

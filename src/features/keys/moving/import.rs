@@ -5,10 +5,14 @@
 //! say whose: nothing of another tenant moves or shows. Either every line is right and all are taken over in one transaction, or none; where a part may do, each
 //! [`CHUNK`] of lines is a transaction of its own.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::json;
+use tokio::runtime::Handle;
 
-use crate::base::id::{ProjectId, UserId};
+use crate::base::id::{KeyId, ProjectId, UserId};
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::auth::Caller;
@@ -19,13 +23,13 @@ use crate::features::keys::giver::Giver;
 use crate::features::keys::quota;
 use crate::features::keys::terms::Terms;
 use crate::features::projects::{self, Project, ProjectView};
-use crate::features::scopes::ScopesError;
+use crate::features::scopes::{Scope, ScopesError};
 use crate::gate::Digest;
 use crate::infra::db::{Conn, DbError, Tx};
 
 use super::desk::Desk;
 use super::report::Report;
-use super::store::{self};
+use super::store::{self, Batch};
 
 /// The most lines of one import.
 pub const MAX_LINES: u64 = 100_000;
@@ -33,8 +37,7 @@ pub const MAX_LINES: u64 = 100_000;
 pub const CHUNK: u64 = 5_000;
 /// Keys after which an import is a large one.
 const LARGE: u64 = 1_000;
-/// How often an import begins again because somebody else added one of its hashes meanwhile, or changed what whoever imports
-/// may do.
+/// How often an import is tried where somebody else adds one of its hashes meanwhile, or changes what whoever imports may do.
 const ATTEMPTS: u32 = 3;
 
 /// For whom keys are taken over.
@@ -105,7 +108,8 @@ pub async fn import(ctx: &Ctx, importing: &Importing<'_>, text: Bytes) -> Result
     for part in parts {
         let mut attempt = 1;
         let done = loop {
-            match take_over(ctx, importing, part, importing.first_index + report.total_processed).await {
+            let first_index = importing.first_index + report.total_processed;
+            match take_over(ctx, importing, part, first_index, attempt == ATTEMPTS).await {
                 Err(ImportError::Storage(error)) if error.is_unique() && attempt < ATTEMPTS => attempt += 1,
                 Err(ImportError::Changed) if attempt < ATTEMPTS => attempt += 1,
                 done => break done?,
@@ -156,41 +160,115 @@ fn cut(text: &Bytes, first_line: u64) -> Result<Vec<Chunk>, ImportError> {
     if lines > MAX_LINES { Err(ImportError::TooMany) } else { Ok(chunks) }
 }
 
-/// Does a part of the import, in one transaction.
+/// Does a part of the import: all of it becomes keys in one transaction, or nothing.
+///
+/// Lines are judged, and those of a large import staged, before that transaction begins, because on SQLite nobody else writes
+/// while it lasts: in it there is only looked whether what they were judged by has changed. With `held`, all of it is done in
+/// it all the same.
 async fn take_over(
     ctx: &Ctx,
     importing: &Importing<'_>,
     chunks: &[Chunk],
     first_index: u64,
+    held: bool,
 ) -> Result<Report, ImportError> {
-    let desk = |terms| Desk::new(ctx, importing, terms, first_index);
-    if importing.dry_run {
-        let mut reader = ctx.db.reader().await?;
-        there(projects::store::find(reader.conn(), importing.project).await?)?;
-        let giver =
-            Giver::look(reader.conn(), importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await?;
-        let mut desk = desk(terms(ctx, reader.conn(), importing, giver).await?);
-        for chunk in chunks {
-            desk.judge(reader.conn(), chunk).await?;
+    let import = KeyId::generate(ctx.now(), &*ctx.rng);
+    let is_large = !held && !importing.dry_run && chunks.len() > 1;
+    let staged = is_large.then(|| Staged { ctx: ctx.clone(), import, is_there: true });
+    let done = take_over_as(ctx, importing, chunks, first_index, held, import).await;
+    if let Some(mut staged) = staged {
+        unstage(ctx, import).await;
+        staged.is_there = false;
+    }
+    done
+}
+
+/// What an import has staged, to be removed also where the request is given up in the middle: otherwise whoever begins imports and
+/// goes away fills the storage.
+struct Staged {
+    ctx: Ctx,
+    import: KeyId,
+    is_there: bool,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Without a runtime the process is about to end; `prune` does it then.
+        if let (true, Ok(runtime)) = (self.is_there, Handle::try_current()) {
+            let (ctx, import) = (self.ctx.clone(), self.import);
+            runtime.spawn(async move { unstage(&ctx, import).await });
         }
+    }
+}
+
+async fn unstage(ctx: &Ctx, import: KeyId) {
+    let unstage = async {
+        let mut tx = ctx.db.begin().await?;
+        store::unstage(&mut tx, import).await?;
+        tx.commit().await
+    };
+    if let Err(error) = unstage.await {
+        tracing::warn!(cause = %error, "what an import has staged will be removed later");
+    }
+}
+
+/// What is to become keys.
+#[derive(Default)]
+struct Lot {
+    count: usize,
+    digests: Vec<Digest>,
+    scopes: BTreeSet<Scope>,
+}
+
+impl Lot {
+    async fn stage(&mut self, tx: &mut Tx, import: KeyId, batch: Batch) -> Result<(), DbError> {
+        store::stage(tx, import, &batch).await?;
+        self.count += batch.count;
+        self.digests.extend(batch.digests);
+        self.scopes.extend(batch.scopes);
+        Ok(())
+    }
+}
+
+async fn take_over_as(
+    ctx: &Ctx,
+    importing: &Importing<'_>,
+    chunks: &[Chunk],
+    first_index: u64,
+    held: bool,
+    import: KeyId,
+) -> Result<Report, ImportError> {
+    let mut lot = Lot::default();
+    let (mut desk, small) = look(ctx, importing, (chunks, first_index), (held, import), &mut lot).await?;
+    if importing.dry_run || (!held && (is_refused(importing, &desk) || (lot.count == 0 && small.is_none()))) {
         return Ok(desk.report);
     }
     let mut tx = ctx.db.begin().await?;
     let project = there(projects::store::lock(&mut tx, importing.project).await?)?;
     let giver = Giver::of(&mut tx, importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await?;
-    let mut desk = desk(terms(ctx, tx.conn(), importing, giver).await?);
-    let (mut digests, mut added) = (Vec::new(), 0);
-    for chunk in chunks {
-        let new = desk.judge(tx.conn(), chunk).await?;
-        // Once a line is wrong nothing is kept, unless a part will do; the rest is looked at for the report.
-        if desk.report.failed == 0 || importing.partial {
-            store::add(&mut tx, &new).await?;
-            added += new.len();
-            digests.extend(new.iter().flat_map(|new| new.secrets.iter().map(|secret| secret.hash)));
+    let terms = terms(ctx, tx.conn(), importing, giver).await?;
+    let is_staged_here = held || small.is_some();
+    if held {
+        desk = Desk::new(ctx, importing, terms, first_index);
+        for chunk in chunks {
+            if let Some(batch) = desk.judge(tx.conn(), chunk).await?.filter(|_| !is_refused(importing, &desk)) {
+                lot.stage(&mut tx, import, batch).await?;
+            }
+        }
+        if lot.count == 0 || is_refused(importing, &desk) {
+            return Ok(desk.report);
+        }
+    } else {
+        if let Some(batch) = small {
+            lot.stage(&mut tx, import, batch).await?;
+        }
+        if !desk.stands(&terms) || !desk.is_free(tx.conn(), import, &lot.scopes).await? {
+            return Err(ImportError::Changed);
         }
     }
-    if digests.is_empty() || (desk.report.failed > 0 && !importing.partial) {
-        return Ok(desk.report);
+    store::add(&mut tx, import, &desk.common()).await?;
+    if is_staged_here {
+        store::unstage(&mut tx, import).await?;
     }
     // The lines were judged by what the caller might do when this began.
     let giver = desk.giver();
@@ -199,12 +277,59 @@ async fn take_over(
         Some(false) => return Err(ImportError::Changed),
         None => return Err(ImportError::Forbidden),
     }
-    quota::store::add(&mut tx, importing.project, added).await?;
+    quota::store::add(&mut tx, importing.project, lot.count).await?;
     note(&mut tx, ctx, importing, project, &desk).await?;
-    let known = Known { ctx, digests };
+    let known = Known { ctx, digests: lot.digests };
     tx.commit().await?;
     drop(known);
     Ok(desk.report)
+}
+
+/// Judges lines without holding anything, unless they are judged later anyway. The keys of a large import are staged, a part at
+/// a time; those of a small one are given.
+async fn look<'a>(
+    ctx: &'a Ctx,
+    importing: &'a Importing<'a>,
+    (chunks, first_index): (&[Chunk], u64),
+    (held, import): (bool, KeyId),
+    lot: &mut Lot,
+) -> Result<(Desk<'a>, Option<Batch>), ImportError> {
+    let mut reader = ctx.db.reader().await?;
+    there(projects::store::find(reader.conn(), importing.project).await?)?;
+    let giver = Giver::look(reader.conn(), importing.caller, importing.project, KeysImport::SCOPE, ctx.now()).await?;
+    let mut desk = Desk::new(ctx, importing, terms(ctx, reader.conn(), importing, giver).await?, first_index);
+    let mut small = None;
+    for chunk in if held && !importing.dry_run { &[] } else { chunks } {
+        let batch = desk.judge(reader.conn(), chunk).await?;
+        // Once a line is wrong nothing is kept, unless a part will do; the rest is looked at for the report.
+        let Some(batch) = batch.filter(|_| !importing.dry_run && !is_refused(importing, &desk)) else { continue };
+        if chunks.len() == 1 {
+            small = Some(batch);
+        } else {
+            let mut tx = ctx.db.begin().await?;
+            lot.stage(&mut tx, import, batch).await?;
+            tx.commit().await?;
+        }
+    }
+    Ok((desk, small))
+}
+
+/// How long what an import has staged may lie there: longer than any request takes.
+const STAGED: Duration = Duration::from_hours(1);
+
+/// Removes what imports have staged that were given up in the middle. Any number of replicas may do this at once.
+///
+/// # Errors
+/// The storage; the next call does it.
+pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
+    let mut tx = ctx.db.begin().await?;
+    store::prune(&mut tx, ctx.now().saturating_sub(STAGED)).await?;
+    tx.commit().await
+}
+
+/// Whether a line is wrong, and a part won't do.
+fn is_refused(importing: &Importing<'_>, desk: &Desk<'_>) -> bool {
+    desk.report.failed > 0 && !importing.partial
 }
 
 fn there(project: Option<Project>) -> Result<Project, ImportError> {

@@ -1,12 +1,15 @@
-//! All SQL for keys that move: many at once in `api_keys` and `key_secrets`.
+//! All SQL for keys that move: `staged_keys` and `staged_secrets`, and many at once in `api_keys` and `key_secrets`.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
-use crate::base::id::{KeyId, ProjectId, SecretId};
+use crate::base::id::{KeyId, ProjectId, SecretId, UserId};
 use crate::features::keys::{Key, Metadata};
-use crate::features::scopes::Scopes;
+use crate::features::scopes::{Scope, Scopes};
 use crate::gate::{Digest, Settings};
 use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
@@ -25,24 +28,23 @@ macro_rules! existing {
     };
 }
 
-macro_rules! add_keys {
+macro_rules! stage_keys {
     ($rows:literal) => {
         concat!(
-            "INSERT INTO api_keys (id, project_id, user_id, created_by, updated_at, name, name_folded, description, owner,
-                 scopes, metadata, settings, generation, disabled_at, revoked_at, revoked_reason, revoked_note, expires_at,
-                 created_at)
-             SELECT ",
+            "INSERT INTO staged_keys (import_id, id, name, name_folded, description, owner, scopes, metadata, settings,
+                 generation, disabled_at, revoked_at, revoked_reason, revoked_note, expires_at, created_at)
+             SELECT $2, ",
             $rows
         )
     };
 }
 
-macro_rules! add_secrets {
+macro_rules! stage_secrets {
     ($rows:literal) => {
         concat!(
-            "INSERT INTO key_secrets (id, key_id, generation, hash, prefix, first_four, last_four, expires_at, created_at,
-                 is_imported)
-             SELECT ",
+            "INSERT INTO staged_secrets (import_id, id, key_id, generation, hash, prefix, first_four, last_four, expires_at,
+                 created_at)
+             SELECT $2, ",
             $rows
         )
     };
@@ -54,9 +56,9 @@ sql! {
         existing!("SELECT decode(value, 'hex') FROM jsonb_array_elements_text($1)"),
         existing!("SELECT unhex(value) FROM json_each($1)"),
     );
-    ADD_KEYS = Sql::pick(
-        add_keys!(
-            "r.id, $2, $3, $4, $5, r.name, r.name_folded, r.description, r.owner, r.scopes, r.metadata, r.settings,
+    STAGE_KEYS = Sql::pick(
+        stage_keys!(
+            "r.id, r.name, r.name_folded, r.description, r.owner, r.scopes, r.metadata, r.settings,
                  r.generation, (r.disabled_at ->> 'text')::timestamptz, (r.revoked_at ->> 'text')::timestamptz,
                  r.revoked_reason, r.revoked_note, (r.expires_at ->> 'text')::timestamptz,
                  (r.created_at ->> 'text')::timestamptz
@@ -64,28 +66,55 @@ sql! {
                  scopes jsonb, metadata jsonb, settings jsonb, generation bigint, disabled_at jsonb, revoked_at jsonb,
                  revoked_reason text, revoked_note text, expires_at jsonb, created_at jsonb)"
         ),
-        add_keys!(
-            "value ->> 'id', $2, $3, $4, $5, value ->> 'name', value ->> 'name_folded', value ->> 'description',
+        stage_keys!(
+            "value ->> 'id', value ->> 'name', value ->> 'name_folded', value ->> 'description',
                  value ->> 'owner', value -> 'scopes', value -> 'metadata', value -> 'settings', value ->> 'generation',
                  value ->> '$.disabled_at.micros', value ->> '$.revoked_at.micros', value ->> 'revoked_reason',
                  value ->> 'revoked_note', value ->> '$.expires_at.micros', value ->> '$.created_at.micros'
              FROM json_each($1)"
         ),
     );
-    ADD_SECRETS = Sql::pick(
-        add_secrets!(
+    STAGE_SECRETS = Sql::pick(
+        stage_secrets!(
             "r.id, r.key_id, r.generation, decode(r.hash, 'hex'), r.prefix, r.first_four, r.last_four,
-                 (r.expires_at ->> 'text')::timestamptz, (r.created_at ->> 'text')::timestamptz, true
+                 (r.expires_at ->> 'text')::timestamptz, (r.created_at ->> 'text')::timestamptz
              FROM jsonb_to_recordset($1) AS r (id text, key_id text, generation bigint, hash text, prefix text,
                  first_four text, last_four text, expires_at jsonb, created_at jsonb)"
         ),
-        add_secrets!(
+        stage_secrets!(
             "value ->> 'id', value ->> 'key_id', value ->> 'generation', unhex(value ->> 'hash'), value ->> 'prefix',
                  value ->> 'first_four', value ->> 'last_four', value ->> '$.expires_at.micros',
-                 value ->> '$.created_at.micros', true
+                 value ->> '$.created_at.micros'
              FROM json_each($1)"
         ),
     );
+    /// Whether a hash of an import is somebody's now.
+    TAKEN = Sql::same(
+        "SELECT count(*) FROM staged_secrets t JOIN key_secrets s ON s.hash = t.hash WHERE t.import_id = $1",
+    );
+    GONE = Sql::same(
+        "SELECT count(*) FROM staged_secrets t JOIN forgotten_digests f ON f.hash = t.hash WHERE t.import_id = $1",
+    );
+    /// In the order of their index: the engine needn't look for each one's place.
+    ADD_KEYS = Sql::same(
+        "INSERT INTO api_keys (id, project_id, user_id, created_by, updated_at, name, name_folded, description, owner,
+             scopes, metadata, settings, generation, disabled_at, revoked_at, revoked_reason, revoked_note, expires_at,
+             created_at)
+         SELECT id, $2, $3, $4, $5, name, name_folded, description, owner, scopes, metadata, settings, generation,
+             disabled_at, revoked_at, revoked_reason, revoked_note, expires_at, created_at
+         FROM staged_keys WHERE import_id = $1 AND id >= $6 AND id < $7 ORDER BY id",
+    );
+    /// Two who add the same hashes wait for each other instead of each for the other.
+    ADD_SECRETS = Sql::same(
+        "INSERT INTO key_secrets (id, key_id, generation, hash, prefix, first_four, last_four, expires_at, created_at,
+             is_imported)
+         SELECT id, key_id, generation, hash, prefix, first_four, last_four, expires_at, created_at, true
+         FROM staged_secrets WHERE import_id = $1 AND hash >= $2 AND hash < $3 ORDER BY hash",
+    );
+    UNSTAGE_KEYS = Sql::same("DELETE FROM staged_keys WHERE import_id = $1");
+    UNSTAGE_SECRETS = Sql::same("DELETE FROM staged_secrets WHERE import_id = $1");
+    PRUNE_KEYS = Sql::same("DELETE FROM staged_keys WHERE import_id < $1");
+    PRUNE_SECRETS = Sql::same("DELETE FROM staged_secrets WHERE import_id < $1");
     /// What Postgres plans by is brought up to date. SQLite plans without.
     LOOK_AGAIN = Sql::pick("ANALYZE api_keys, key_secrets", "SELECT 1");
     /// A page of a project's keys with their present secrets, oldest first.
@@ -187,26 +216,122 @@ pub(super) async fn existing(conn: Conn<'_>, project: ProjectId, hashes: &[Diges
     on!(conn, EXISTING, |c, sql| sqlx::query_as(sql).bind(Json(&hashes)).bind(project).fetch_all(c).await)
 }
 
-/// Adds keys with their secrets. All are of one project, answered for by one person, made by one caller, at one moment.
+/// Keys with their secrets in the form in which they are staged.
+#[derive(Debug)]
+pub(super) struct Batch {
+    keys: Box<RawValue>,
+    secrets: Box<RawValue>,
+    /// How many keys.
+    pub(super) count: usize,
+    /// The hashes of their secrets.
+    pub(super) digests: Vec<Digest>,
+    /// What they may do.
+    pub(super) scopes: BTreeSet<Scope>,
+}
+
+impl Batch {
+    /// `None` where there are no keys.
+    ///
+    /// # Errors
+    /// Never: all of it serialises.
+    pub(super) fn of(new: &[NewKey]) -> Result<Option<Self>, DbError> {
+        if new.is_empty() {
+            return Ok(None);
+        }
+        let raw = |error| DbError::from(sqlx::Error::Encode(Box::new(error)));
+        let keys: Vec<KeyRow<'_>> = new.iter().map(key_row).collect();
+        let secrets: Vec<SecretRow<'_>> = new.iter().flat_map(secret_rows).collect();
+        Ok(Some(Self {
+            keys: to_raw_value(&keys).map_err(raw)?,
+            secrets: to_raw_value(&secrets).map_err(raw)?,
+            count: new.len(),
+            digests: new.iter().flat_map(|new| new.secrets.iter().map(|secret| secret.hash)).collect(),
+            scopes: new.iter().flat_map(|new| new.key.scopes.iter().cloned()).collect(),
+        }))
+    }
+}
+
+/// Writes keys where nobody looks for them yet.
+pub(super) async fn stage(tx: &mut Tx, import: KeyId, batch: &Batch) -> Result<(), DbError> {
+    let (keys, secrets) = (Json(&batch.keys), Json(&batch.secrets));
+    on!(tx.conn(), STAGE_KEYS, |c, sql| sqlx::query(sql).bind(keys).bind(import).execute(c).await.map(|_| ()))?;
+    on!(tx.conn(), STAGE_SECRETS, |c, sql| sqlx::query(sql).bind(secrets).bind(import).execute(c).await.map(|_| ()))
+}
+
+/// Whether a hash of a staged import is somebody's now, or was, if that counts.
+pub(super) async fn is_taken(mut conn: Conn<'_>, import: KeyId, gone_too: bool) -> Result<bool, DbError> {
+    for statement in [Some(TAKEN), gone_too.then_some(GONE)].into_iter().flatten() {
+        let count: i64 = on!(conn.lend(), statement, |c, sql| sqlx::query_scalar(sql).bind(import).fetch_one(c).await)?;
+        if count > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What all keys of an import share.
+#[derive(Debug)]
+pub(super) struct Common<'a> {
+    pub(super) project: ProjectId,
+    pub(super) person: Option<UserId>,
+    pub(super) created_by: &'a str,
+    /// The moment of all their ids, too.
+    pub(super) at: Timestamp,
+}
+
+/// Parts of an import, none of which takes longer than a statement may.
+const PARTS: u8 = 8;
+
+/// Makes keys of what was staged.
 ///
 /// # Errors
 /// The storage; a hash that somebody else has added meanwhile is a unique constraint.
-pub(super) async fn add(tx: &mut Tx, new: &[NewKey]) -> Result<(), DbError> {
-    let Some(first) = new.first() else { return Ok(()) };
-    let rows: Vec<KeyRow<'_>> = new.iter().map(key_row).collect();
-    on!(tx.conn(), ADD_KEYS, |c, sql| sqlx::query(sql)
-        .bind(Json(&rows))
-        .bind(first.key.project_id)
-        .bind(first.key.user_id)
-        .bind(&first.key.created_by)
-        .bind(first.key.updated_at)
-        .execute(c)
-        .await
-        .map(|_| ()))?;
-    let mut rows: Vec<SecretRow<'_>> = new.iter().flat_map(secret_rows).collect();
-    // Two who add the same hashes wait for each other instead of each for the other.
-    rows.sort_unstable_by(|one, other| one.hash.cmp(&other.hash));
-    on!(tx.conn(), ADD_SECRETS, |c, sql| sqlx::query(sql).bind(Json(&rows)).execute(c).await.map(|_| ()))
+pub(super) async fn add(tx: &mut Tx, import: KeyId, common: &Common<'_>) -> Result<(), DbError> {
+    let moment = u128::from(common.at.as_millis()) << 80;
+    let width = (1_u128 << 80) / u128::from(PARTS);
+    for part in 0..u128::from(PARTS) {
+        on!(tx.conn(), ADD_KEYS, |c, sql| sqlx::query(sql)
+            .bind(import)
+            .bind(common.project)
+            .bind(common.person)
+            .bind(common.created_by)
+            .bind(common.at)
+            .bind(KeyId::from_bits(moment + part * width))
+            .bind(KeyId::from_bits(moment + (part + 1) * width))
+            .execute(c)
+            .await
+            .map(|_| ()))?;
+    }
+    for part in 0..PARTS {
+        let first = |part: u8| part * (u8::MAX / PARTS + 1);
+        // Longer than any hash, so that the greatest one is below it.
+        let end = if part + 1 == PARTS { vec![u8::MAX; 33] } else { vec![first(part + 1)] };
+        on!(tx.conn(), ADD_SECRETS, |c, sql| sqlx::query(sql)
+            .bind(import)
+            .bind(vec![first(part)])
+            .bind(end)
+            .execute(c)
+            .await
+            .map(|_| ()))?;
+    }
+    Ok(())
+}
+
+/// Removes what was staged of an import.
+pub(super) async fn unstage(tx: &mut Tx, import: KeyId) -> Result<(), DbError> {
+    for statement in [UNSTAGE_KEYS, UNSTAGE_SECRETS] {
+        on!(tx.conn(), statement, |c, sql| sqlx::query(sql).bind(import).execute(c).await.map(|_| ()))?;
+    }
+    Ok(())
+}
+
+/// Removes what imports have left behind that began before a time.
+pub(super) async fn prune(tx: &mut Tx, limit: Timestamp) -> Result<(), DbError> {
+    let first = KeyId::from_bits(u128::from(limit.as_millis()) << 80);
+    for statement in [PRUNE_KEYS, PRUNE_SECRETS] {
+        on!(tx.conn(), statement, |c, sql| sqlx::query(sql).bind(first).execute(c).await.map(|_| ()))?;
+    }
+    Ok(())
 }
 
 /// Makes the engine see that there are many more keys than a moment ago.
