@@ -107,7 +107,6 @@ pub struct Keyring {
     trusted: Vec<PublicKey>,
     head_file: Option<PathBuf>,
     trouble: Option<String>,
-    is_new: bool,
     remembered: Mutex<Option<(i64, [u8; 32])>>,
 }
 
@@ -115,14 +114,7 @@ impl Keyring {
     /// No key at all.
     #[must_use]
     pub const fn empty() -> Self {
-        Self {
-            signer: None,
-            trusted: Vec::new(),
-            head_file: None,
-            trouble: None,
-            is_new: false,
-            remembered: Mutex::new(None),
-        }
+        Self { signer: None, trusted: Vec::new(), head_file: None, trouble: None, remembered: Mutex::new(None) }
     }
 
     /// Reads the keys; makes the file of the signing one, readable by its owner alone, if it isn't there and `make` says so.
@@ -136,10 +128,7 @@ impl Keyring {
             None => match read(&path) {
                 Ok(seed) => Ok(Signer::new(&seed)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
-                    create(&path, rng).map(|(seed, is_new)| {
-                        keyring.is_new = is_new;
-                        Signer::new(&seed)
-                    })
+                    create(&path, rng).map(|seed| Signer::new(&seed))
                 }
                 Err(error) => Err(error),
             },
@@ -198,12 +187,6 @@ impl Keyring {
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
-
-    /// Whether the key has been made just now.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.is_new
-    }
 }
 
 /// Where the signing key is, if nobody says.
@@ -243,7 +226,7 @@ fn read(path: &Path) -> io::Result<[u8; 32]> {
 }
 
 /// Makes the file, or reads the one that another process has made in the same moment. It gets its name when it is whole.
-fn create(path: &Path, rng: &dyn Rng) -> io::Result<([u8; 32], bool)> {
+fn create(path: &Path, rng: &dyn Rng) -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     rng.fill(&mut seed);
     let mut name = [0; 8];
@@ -263,8 +246,8 @@ fn create(path: &Path, rng: &dyn Rng) -> io::Result<([u8; 32], bool)> {
     // Whatever became of it, nobody needs it any more.
     drop(std::fs::remove_file(&temporary));
     match written {
-        Ok(()) => Ok((seed, true)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok((read(path)?, false)),
+        Ok(()) => Ok(seed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path),
         Err(error) => Err(error),
     }
 }
@@ -305,9 +288,8 @@ mod tests {
     fn the_file_is_made_once_and_for_its_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        let (seed, is_new) = create(&path, &SystemRng).unwrap();
-        assert!(is_new);
-        assert_eq!((read(&path).unwrap(), create(&path, &SystemRng).unwrap()), (seed, (seed, false)));
+        let seed = create(&path, &SystemRng).unwrap();
+        assert_eq!((read(&path).unwrap(), create(&path, &SystemRng).unwrap()), (seed, seed));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         #[cfg(unix)]
         {

@@ -233,19 +233,12 @@ pub async fn open(ctx: &Ctx, make_key: bool) {
 pub async fn start(ctx: &Ctx) -> Result<(), DbError> {
     open(ctx, true).await;
     let keyring = ctx.keyring();
-    match (keyring.signer(), keyring.trouble()) {
-        (Some(signer), _) if keyring.is_new() => {
-            let public = signer.public();
-            tracing::info!(key_id = public.id(), public_key = public.base64(), "made a key that signs the audit trail");
-        }
-        (Some(_), _) => {}
-        (None, trouble) => {
-            let trouble = trouble.unwrap_or("there is no key");
-            tracing::error!(
-                trouble,
-                "the audit trail is sealed, but not signed: whoever may write to the database could rewrite it"
-            );
-        }
+    if keyring.signer().is_none() {
+        let trouble = keyring.trouble().unwrap_or("there is no key");
+        tracing::error!(
+            trouble,
+            "the audit trail is sealed, but not signed: whoever may write to the database could rewrite it"
+        );
     }
     let mut reader = ctx.db.reader().await?;
     let head = store::head(reader.conn()).await?;

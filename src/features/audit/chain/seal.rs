@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::base::id::CheckpointId;
 use crate::ctx::Ctx;
+use crate::infra::audit_key::Signer;
 use crate::infra::db::{DbError, Tx};
 
 use super::rules::{self, Kind, Record};
@@ -84,16 +85,18 @@ async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
     store::seal(&mut tx, &places).await?;
     let (before, now) = (head.key_id, ctx.now());
     let head = Signed::new(keyring, Kind::Head, head.seq, head.hash, now);
-    if let Some(signer) = keyring.signer()
-        && before != head.key_id
-    {
-        let public = signer.public();
+    let new_key = keyring.signer().map(Signer::public).filter(|_| before != head.key_id);
+    if let Some(public) = new_key {
         store::add_key(&mut tx, &public.id(), &public.0, now).await?;
     }
     store::set_head(&mut tx, &head).await?;
     let kept = keep(ctx, &mut tx, &head, now).await?;
     tx.commit().await?;
     memory::write(keyring, &head).await;
+    if let Some(public) = new_key {
+        let (key_id, public_key) = (public.id(), public.base64());
+        tracing::info!(key_id, public_key, "the audit trail is signed by this key from here on");
+    }
     if kept {
         let view = head.view();
         let (key_id, signature) = (view.key_id.as_deref(), view.signature.as_deref());
