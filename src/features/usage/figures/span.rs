@@ -190,7 +190,9 @@ impl FromStr for Place {
         let (until, rest) = rest.split_at_checked(15).ok_or(NotAPlace)?;
         let (count, name) = rest.split_at_checked(15).ok_or(NotAPlace)?;
         let number = |digits| i64::from_str_radix(digits, 16).map_err(|_| NotAPlace);
-        let time = |digits| Ok(Timestamp::from_micros(number(digits)?).unwrap_or(Timestamp::FAR).min(Timestamp::FAR));
+        let time = |digits| -> Result<Timestamp, NotAPlace> {
+            Ok(Timestamp::from_micros(number(digits)?).unwrap_or(Timestamp::FAR).min(Timestamp::FAR))
+        };
         Ok(Self {
             grain: match grain {
                 "0" => Grain::Minute,
