@@ -53,7 +53,7 @@ struct UsageQuery {
     #[param(minimum = 1, maximum = 1000, default = 200)]
     limit: Option<u64>,
     /// `next_cursor` of the page before.
-    #[param(pattern = "^[0-9a-f]{30}([0-9a-f][0-9a-f]){0,200}$")]
+    #[param(pattern = "^[0-2][0-9a-f]{45}([0-9a-f][0-9a-f]){0,200}$")]
     cursor: Option<String>,
 }
 
@@ -141,10 +141,9 @@ impl UsageQuery {
         let period = self.period.as_deref().map(str::parse::<Seconds>).transpose();
         let period = period.map_err(|error| invalid("period", error.to_string()))?;
         let asked = Asked { period, since: self.since, until: self.until, group: self.group_by };
-        // The pages of one list end with the same moment, however long somebody takes to look at them.
-        let now = ctx.now();
-        let end = after.as_ref().map_or(now, |place| place.until.min(now));
-        let (span, group) = Span::of(asked, end, &ctx.config.usage).map_err(|error| {
+        // The pages of one list are about the same span, however long somebody takes to look at them.
+        let (now, config) = (ctx.now(), &ctx.config.usage);
+        let asked = Span::of(asked, now, config).map_err(|error| {
             let field = match error {
                 SpanError::Both => "period",
                 SpanError::Backwards => "until",
@@ -152,6 +151,7 @@ impl UsageQuery {
             };
             invalid(field, error.to_string())
         })?;
+        let (span, group) = after.as_ref().map_or(asked, |place| Span::after(place, self.group_by, now, config));
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(Question { whose, span, group, limit, after })
     }

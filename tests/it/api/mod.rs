@@ -51,6 +51,7 @@ mod tenants_grants;
 mod throttle;
 mod transfer;
 mod usage;
+mod usage_figures;
 mod users_admin;
 mod verify;
 mod verify_batch;

@@ -20,6 +20,7 @@ mod outage;
 mod shutdown;
 mod sqlite_faults;
 mod start;
+mod usage;
 
 use std::process::Output;
 

@@ -228,6 +228,8 @@ pub async fn read(ctx: &Ctx, question: &Question) -> Result<Report, DbError> {
             let names: Vec<String> = ranked.iter().map(|(name, _)| name.clone()).collect();
             let found = named(reader.conn(), &scopes, *group, &names, &parts).await?;
             let next = ranked.last().filter(|_| more).map(|(name, count)| Place {
+                grain: span.grain,
+                since: span.since,
                 until: span.until,
                 count: *count,
                 name: name.clone(),
@@ -253,7 +255,9 @@ async fn by_time(
 ) -> Result<(Vec<Point>, Option<Place>), DbError> {
     let Question { span, limit, after, .. } = question;
     let from = after.as_ref().and_then(|place| Timestamp::from_micros(place.count)).unwrap_or(span.since);
-    let from = from.clamp(span.since, span.until);
+    // Moved to the beginning of a span, whoever made the cursor.
+    let from = span.grain.floor(from.as_micros());
+    let from = Timestamp::from_micros(from).unwrap_or(span.since).max(span.since).min(span.until);
     let page = i64::try_from(*limit).unwrap_or(i64::MAX).saturating_mul(span.grain.micros());
     let until =
         Timestamp::from_micros(from.as_micros().saturating_add(page)).map_or(span.until, |end| end.min(span.until));
@@ -261,7 +265,13 @@ async fn by_time(
     store::totals(conn, scopes, (span.grain, from, until), |_, at, counts| found.entry(at).or_default().merge(counts))
         .await?;
     let points = found.iter().map(|(at, counts)| Point { label: Label::At(*at), figures: Figures::from(counts) });
-    let next = (until < span.until).then(|| Place { until: span.until, count: until.as_micros(), name: String::new() });
+    let next = (until < span.until).then(|| Place {
+        grain: span.grain,
+        since: span.since,
+        until: span.until,
+        count: until.as_micros(),
+        name: String::new(),
+    });
     Ok((points.collect(), next))
 }
 

@@ -85,7 +85,8 @@ impl Span {
         if asked.period.is_some() && (asked.since.is_some() || asked.until.is_some()) {
             return Err(SpanError::Both);
         }
-        let until = asked.until.unwrap_or(now);
+        // What happens now is looked at, too.
+        let until = asked.until.unwrap_or(now.saturating_add(Duration::from_micros(1)));
         let since =
             asked.since.unwrap_or_else(|| until.saturating_sub(asked.period.map_or(USUAL, Seconds::as_duration)));
         if since >= until {
@@ -106,18 +107,38 @@ impl Span {
                 Grain::Day
             }
         });
+        Ok((Self::whole(since, until, grain, now, config), group))
+    }
+
+    /// The span of the page before.
+    #[must_use]
+    pub fn after(place: &Place, group: Option<Group>, now: Timestamp, config: &UsageConfig) -> (Self, Group) {
+        let group = group.unwrap_or(match place.grain {
+            Grain::Minute => Group::Minute,
+            Grain::Hour => Group::Hour,
+            Grain::Day => Group::Day,
+        });
+        let grain = group.grain().unwrap_or(place.grain);
+        let since = place.since.max(place.until.saturating_sub(LONGEST));
+        (Self::whole(since, place.until, grain, now, config), group)
+    }
+
+    fn whole(since: Timestamp, until: Timestamp, grain: Grain, now: Timestamp, config: &UsageConfig) -> Self {
         let until = ceil(grain, until);
         let since = match keep(config, grain).map(|keep| now.saturating_sub(keep)) {
             Some(oldest) if oldest > since => ceil(grain, oldest).min(until),
             _ => floor(grain, since),
         };
-        Ok((Self { since, until, grain }, group))
+        Self { since, until, grain }
     }
 
     /// The rows of which it is put together: a grain and the times between which they begin. At most three.
     #[must_use]
     pub fn parts(&self) -> Vec<(Grain, Timestamp, Timestamp)> {
         let Self { since, until, grain } = *self;
+        if since >= until {
+            return Vec::new();
+        }
         let (first, last) = (ceil(Grain::Day, since), floor(Grain::Day, until));
         if grain != Grain::Hour || first >= last {
             return vec![(grain, since, until)];
@@ -127,11 +148,16 @@ impl Span {
     }
 }
 
-/// After which point a page begins: the end of the span that was asked for first, the point's count (or its time), and its
-/// name. As text: twice 15 hexadecimal digits, and the name in hexadecimal; every text of that form is a place.
+/// After which point a page begins: the span, which mustn't move from page to page, the point's count (or its time), and its
+/// name. As text: a digit for the grain, three times 15 hexadecimal digits, and the name in hexadecimal; every text of that
+/// form is a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The end of the span, which mustn't move from page to page.
+    /// Of what the span is made.
+    pub grain: Grain,
+    /// Its beginning.
+    pub since: Timestamp,
+    /// Its end.
     pub until: Timestamp,
     /// Requests, or microseconds since 1970.
     pub count: i64,
@@ -141,7 +167,9 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:015x}{:015x}{}", self.until.as_micros().max(0), self.count.max(0), hex::encode(&self.name))
+        let Self { grain, since, until, count, name } = self;
+        let [since, until] = [since, until].map(|at| at.as_micros().max(0));
+        write!(f, "{}{since:015x}{until:015x}{:015x}{}", *grain as u8, count.max(&0), hex::encode(name))
     }
 }
 
@@ -157,11 +185,21 @@ impl FromStr for Place {
         if text.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(NotAPlace);
         }
-        let (until, rest) = text.split_at_checked(15).ok_or(NotAPlace)?;
+        let (grain, rest) = text.split_at_checked(1).ok_or(NotAPlace)?;
+        let (since, rest) = rest.split_at_checked(15).ok_or(NotAPlace)?;
+        let (until, rest) = rest.split_at_checked(15).ok_or(NotAPlace)?;
         let (count, name) = rest.split_at_checked(15).ok_or(NotAPlace)?;
         let number = |digits| i64::from_str_radix(digits, 16).map_err(|_| NotAPlace);
+        let time = |digits| Ok(Timestamp::from_micros(number(digits)?).unwrap_or(Timestamp::FAR).min(Timestamp::FAR));
         Ok(Self {
-            until: Timestamp::from_micros(number(until)?).unwrap_or(Timestamp::FAR).min(Timestamp::FAR),
+            grain: match grain {
+                "0" => Grain::Minute,
+                "1" => Grain::Hour,
+                "2" => Grain::Day,
+                _ => return Err(NotAPlace),
+            },
+            since: time(since)?,
+            until: time(until)?,
             count: number(count)?,
             // Postgres keeps no NUL.
             name: String::from_utf8_lossy(&hex::decode(name).map_err(|_| NotAPlace)?).replace('\0', "\u{1}"),
@@ -245,12 +283,13 @@ mod tests {
 
         #[test]
         fn a_place_reads_back(micros in 0_i64..253_402_300_799_000_000, count in 0_i64..1 << 59, name in "[^\0]{0,40}") {
-            let place = Place { until: Timestamp::from_micros(micros).unwrap(), count, name };
+            let until = Timestamp::from_micros(micros).unwrap();
+            let place = Place { grain: Grain::Hour, since: Timestamp::EPOCH, until, count, name };
             prop_assert_eq!(place.to_string().parse(), Ok(place));
         }
 
         #[test]
-        fn any_text_of_the_form_is_a_place(text in "[0-9a-f]{30}([0-9a-f][0-9a-f]){0,20}") {
+        fn any_text_of_the_form_is_a_place(text in "[0-2][0-9a-f]{45}([0-9a-f][0-9a-f]){0,20}") {
             prop_assert!(text.parse::<Place>().is_ok());
         }
     }
