@@ -47,6 +47,7 @@ struct UsageQuery {
     #[param(value_type = Option<String>, format = DateTime, example = "2026-01-08T00:00:00Z")]
     until: Option<Timestamp>,
     /// By what the series tells requests apart; by the hour where it isn't given, by the day if it is about more than 8 days.
+    #[param(inline)]
     group_by: Option<Group>,
     /// How many points of the series: 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 200)]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use keyward::base::clock::Timestamp;
 use keyward::features::usage::{self, Outcome, Seen};
+use keyward::gate::Sample;
+use keyward::gate::noted::Source;
 use keyward::worker;
 use serde_json::{Value, json};
 
@@ -115,6 +117,8 @@ fn report(app: &App, who: &Session, key: &Value, endpoint: &str, status: u16, mi
         &Seen {
             key: text(key, "id").parse().unwrap(),
             project: who.project.parse().unwrap(),
+            sample: Sample::NONE,
+            source: Source::Recorded,
             at,
             method: "GET",
             endpoint,
