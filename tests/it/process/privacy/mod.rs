@@ -262,11 +262,11 @@ async fn columns(url: &str) -> Vec<(String, String)> {
         let (table, column) = place.split_once('.').unwrap();
         let sql = if is_sqlite {
             format!(
-                "SELECT coalesce(group_concat(CASE typeof({column}) WHEN 'blob' THEN hex({column}) ELSE {column} END,
-                     ' '), '') FROM {table}"
+                "SELECT coalesce(group_concat(CASE typeof(\"{column}\") WHEN 'blob' THEN hex(\"{column}\")
+                     ELSE \"{column}\" END, ' '), '') FROM \"{table}\""
             )
         } else {
-            format!("SELECT coalesce(string_agg(CAST({column} AS text), ' '), '') FROM {table}")
+            format!("SELECT coalesce(string_agg(CAST(\"{column}\" AS text), ' '), '') FROM \"{table}\"")
         };
         all.push((place.to_owned(), beside.text(&sql).await));
     }
