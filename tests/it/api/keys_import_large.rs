@@ -6,7 +6,7 @@ use keyward::worker;
 use serde_json::{Value, json};
 
 use super::keys_import::{ask, counts, hash, lines, send};
-use super::support::{LONG_SESSIONS, MANY_KEYS, text};
+use super::support::{LONG_SESSIONS, MANY_KEYS, text, until};
 use crate::both_engines;
 use crate::harness::App;
 
@@ -63,6 +63,19 @@ both_engines! {
         assert_eq!(counts(&one)[0] + counts(&other)[0], 9_000, "{one} {other}");
         assert_eq!((app.count("SELECT count(*) FROM api_keys").await, app.count("SELECT CAST(sum(keys) AS bigint) FROM key_counts").await), (9_000, 9_000));
         nothing_is_staged(&app).await;
+    }
+
+    async fn who_goes_away_in_the_middle_leaves_nothing(engine: Engine) {
+        let app = App::start_with(engine, &[MANY_KEYS]).await;
+        let ada = app.person("ada").await;
+        let body = lines(&many(0..40_000));
+        let staged = async || app.count("SELECT count(*) FROM staged_keys").await;
+        tokio::select! {
+            answer = send(&app, &ada.token, &ada.project, "", body) => panic!("done before anybody looked: {}", answer.status),
+            () = until(Duration::from_mins(1), true, async || staged().await > 0) => {}
+        }
+        until(Duration::from_mins(1), 0, staged).await;
+        assert_eq!(app.count("SELECT count(*) FROM api_keys").await, 0);
     }
 
     async fn what_was_given_up_is_removed_later(engine: Engine) {

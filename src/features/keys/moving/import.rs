@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
+use tokio::runtime::Handle;
 
 use crate::base::id::{KeyId, ProjectId, UserId};
 use crate::ctx::Ctx;
@@ -172,18 +173,43 @@ async fn take_over(
     held: bool,
 ) -> Result<Report, ImportError> {
     let import = KeyId::generate(ctx.now(), &*ctx.rng);
+    let is_large = !held && !importing.dry_run && chunks.len() > 1;
+    let staged = is_large.then(|| Staged { ctx: ctx.clone(), import, is_there: true });
     let done = take_over_as(ctx, importing, chunks, first_index, held, import).await;
-    if !held && !importing.dry_run && chunks.len() > 1 {
-        let unstage = async {
-            let mut tx = ctx.db.begin().await?;
-            store::unstage(&mut tx, import).await?;
-            tx.commit().await
-        };
-        if let Err(error) = unstage.await {
-            tracing::warn!(cause = %error, "what an import has staged will be removed later");
-        }
+    if let Some(mut staged) = staged {
+        unstage(ctx, import).await;
+        staged.is_there = false;
     }
     done
+}
+
+/// What an import has staged, to be removed also where the request is given up in the middle: otherwise whoever begins imports and
+/// goes away fills the storage.
+struct Staged {
+    ctx: Ctx,
+    import: KeyId,
+    is_there: bool,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Without a runtime the process is about to end; `prune` does it then.
+        if let (true, Ok(runtime)) = (self.is_there, Handle::try_current()) {
+            let (ctx, import) = (self.ctx.clone(), self.import);
+            runtime.spawn(async move { unstage(&ctx, import).await });
+        }
+    }
+}
+
+async fn unstage(ctx: &Ctx, import: KeyId) {
+    let unstage = async {
+        let mut tx = ctx.db.begin().await?;
+        store::unstage(&mut tx, import).await?;
+        tx.commit().await
+    };
+    if let Err(error) = unstage.await {
+        tracing::warn!(cause = %error, "what an import has staged will be removed later");
+    }
 }
 
 /// What is to become keys.
