@@ -72,9 +72,9 @@ both_engines! {
         let staged = async || app.count("SELECT count(*) FROM staged_keys").await;
         tokio::select! {
             answer = send(&app, &ada.token, &ada.project, "", body) => panic!("done before anybody looked: {}", answer.status),
-            () = until(Duration::from_secs(60), true, async || staged().await > 0) => {}
+            () = until(Duration::from_mins(1), true, async || staged().await > 0) => {}
         }
-        until(Duration::from_secs(60), 0, staged).await;
+        until(Duration::from_mins(1), 0, staged).await;
         assert_eq!(app.count("SELECT count(*) FROM api_keys").await, 0);
     }
 
