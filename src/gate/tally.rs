@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::histogram::Histogram;
 use crate::base::id::ProjectId;
+use crate::base::masking::mask_secrets;
 
 use super::code::{CODES, Code};
 
@@ -18,6 +19,8 @@ pub const OTHER: &str = "(other)";
 pub const MAX_ENDPOINTS: usize = 100;
 /// The longest endpoint in bytes, its method included.
 pub const MAX_ENDPOINT: usize = 200;
+/// How many bytes of an endpoint are searched for secrets; the rest is never kept.
+const LOOKED_AT: usize = 2_048;
 /// Tallies of one key from which on its endpoints and minutes aren't told apart any more, and those of all keys.
 const TIGHT: (usize, usize) = (1_000, 1_000_000);
 /// Tallies from which on neither statuses nor hours are.
@@ -90,9 +93,11 @@ pub struct Endpoint<'a> {
 }
 
 impl Endpoint<'_> {
-    /// The two as one text, cut, without control characters.
+    /// The two as one text, cut, without control characters. Keyward's own secrets are masked before it is cut: a part of one
+    /// isn't recognised any more.
     fn text(&self) -> Box<str> {
-        let words = [self.method, if self.method.is_empty() { "" } else { " " }, self.path];
+        let (method, path) = (mask_secrets(head(self.method)), mask_secrets(head(self.path)));
+        let words = [&*method, if method.is_empty() { "" } else { " " }, &*path];
         let mut text = String::with_capacity(words.iter().map(|word| word.len()).sum::<usize>().min(MAX_ENDPOINT));
         for sign in words.into_iter().flat_map(str::chars) {
             let sign = if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign };
@@ -103,6 +108,11 @@ impl Endpoint<'_> {
         }
         text.into()
     }
+}
+
+/// As much of a text as is looked at: enough to see whole what begins in the part that is kept.
+fn head(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LOOKED_AT)).unwrap_or_default()
 }
 
 /// A request that is to be counted.
@@ -414,6 +424,13 @@ mod tests {
         let text = ledger.endpoint("GET", &long).text();
         assert!(text.len() <= MAX_ENDPOINT && text.starts_with("GET \u{e9}"));
         assert_eq!(&*ledger.endpoint("", "/a\u{0}\nb").text(), "/a\u{fffd}\u{fffd}b");
+        let key = "sk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh-V_cIg";
+        for path in
+            [format!("/keys/{key}"), format!("/{}{key}", "x/".repeat(80)), format!("/{}{key}", "x/".repeat(1000))]
+        {
+            let text = ledger.endpoint(key, &path).text();
+            assert!(!text.contains("BgcICQoL"), "{text}");
+        }
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub struct OptionalJson<T>(pub T);
 #[derive(Debug)]
 pub struct BulkJson<T>(pub T, pub Room);
 
+/// The same, in which a secret may stand: of a route that masks what it keeps.
+#[derive(Debug)]
+pub struct SecretBulkJson<T>(pub T, pub Room);
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
@@ -71,16 +75,34 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Ctx> for BulkJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, Problem> {
-        let (parts, inner) = request.into_parts();
-        let (bytes, room) = bulk(ctx, &parts, inner).await?;
-        again::ask(&parts.extensions).await?;
-        if !has_json_type(&parts.headers) {
-            return Err(unsupported());
-        }
-        // It takes a while, in which others mustn't wait.
-        let parsed = tokio::task::spawn_blocking(current::carried_to_thread(move || parse_clean(&bytes))).await;
-        Ok(Self(parsed.map_err(|error| Problem::internal(&error))??, room))
+        let (body, room) = in_bulk(request, ctx, parse_clean).await?;
+        Ok(Self(body, room))
     }
+}
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Ctx> for SecretBulkJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, Problem> {
+        let (body, room) = in_bulk(request, ctx, |bytes| parse(bytes)).await?;
+        Ok(Self(body, room))
+    }
+}
+
+async fn in_bulk<T: Send + 'static>(
+    request: Request,
+    ctx: &Ctx,
+    parse: fn(&[u8]) -> Result<T, Problem>,
+) -> Result<(T, Room), Problem> {
+    let (parts, inner) = request.into_parts();
+    let (bytes, room) = bulk(ctx, &parts, inner).await?;
+    again::ask(&parts.extensions).await?;
+    if !has_json_type(&parts.headers) {
+        return Err(unsupported());
+    }
+    // It takes a while, in which others mustn't wait.
+    let parsed = tokio::task::spawn_blocking(current::carried_to_thread(move || parse(&bytes))).await;
+    Ok((parsed.map_err(|error| Problem::internal(&error))??, room))
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {

@@ -10,7 +10,7 @@ pub mod secrets;
 
 pub use crate::base::object;
 pub use again::Again;
-pub use json::{BulkJson, Json, JsonLines, Nothing, OptionalJson, SecretJson};
+pub use json::{BulkJson, Json, JsonLines, Nothing, OptionalJson, SecretBulkJson, SecretJson};
 pub use page::PageQuery;
 pub use path::{Path, Second};
 pub use query::{Query, unknown_parameter};

@@ -12,7 +12,7 @@ use crate::features::auth::Anywhere;
 use crate::features::auth::permission::UsageRecord;
 use crate::features::idempotency::{self, IdempotencyKey};
 use crate::features::requests::record::{self, RecordError, Report};
-use crate::web::extract::BulkJson;
+use crate::web::extract::SecretBulkJson;
 use crate::web::problem::Problem;
 
 /// Requests that a service has answered.
@@ -76,7 +76,7 @@ pub(super) async fn record(
     State(ctx): State<Ctx>,
     Anywhere { caller, reach, .. }: Anywhere<UsageRecord>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
-    BulkJson(body, _room): BulkJson<RecordRequest>,
+    SecretBulkJson(body, _room): SecretBulkJson<RecordRequest>,
 ) -> Result<Response, Problem> {
     let caller = caller.id();
     // To its end, also where the client goes away in the middle: what is claimed must be counted.
