@@ -119,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
         "max_in_flight_per_address",
         "KEYWARD_MAX_IN_FLIGHT_PER_ADDRESS",
         "256",
-        "Those of one client address, trusted proxies apart; one more is answered 503",
+        "Those of one client address while fewer than a quarter are free, trusted proxies apart; one more is answered 503",
     ),
     setting(
         "max_body_bytes_in_flight",

@@ -1,5 +1,5 @@
-//! Places for requests that are being worked on: so many for all, and no more than a share of them for one address, so that
-//! nobody holds them all with requests that never end.
+//! Places for requests that are being worked on: so many for all. Once they become scarce, an address that has more than its
+//! share of them gets no further one, so that nobody holds them all with requests that never end.
 //!
 //! Addresses share counters by a keyed hash: no lock, no memory that grows, and nobody chooses with whom they share.
 
@@ -18,6 +18,8 @@ const COUNTERS: usize = 4096;
 #[derive(Debug)]
 pub struct Slots {
     all: Semaphore,
+    /// Fewer free places than this are few.
+    few: usize,
     share: usize,
     counters: Box<[AtomicUsize]>,
     seed: RandomState,
@@ -46,11 +48,11 @@ pub enum NoSlot {
 }
 
 impl Slots {
-    /// So many for all, and so many for one address.
+    /// So many for all, and so many for one address while fewer than a quarter of all are free.
     #[must_use]
     pub fn new(all: usize, share: usize) -> Self {
         let counters = (0..COUNTERS).map(|_| AtomicUsize::new(0)).collect();
-        Self { all: Semaphore::new(all), share, counters, seed: RandomState::new() }
+        Self { all: Semaphore::new(all), few: all / 4, share, counters, seed: RandomState::new() }
     }
 
     /// Takes one. Whether an address speaks for many, and isn't held to a share, is asked only where it has that.
@@ -61,7 +63,8 @@ impl Slots {
         let permit = self.all.try_acquire().map_err(|_| NoSlot::All)?;
         let slot = Slot { _permit: permit, counter: self.counter(address) };
         let before = slot.counter.fetch_add(1, Ordering::Relaxed);
-        if before >= self.share && !is_many() { Err(NoSlot::Address) } else { Ok(slot) }
+        let is_scarce = || self.all.available_permits() < self.few;
+        if before >= self.share && is_scarce() && !is_many() { Err(NoSlot::Address) } else { Ok(slot) }
     }
 
     fn counter(&self, address: IpAddr) -> &AtomicUsize {
@@ -80,10 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn one_address_takes_its_share_and_others_take_the_rest() {
+    fn one_address_leaves_some_to_others() {
         let slots = Slots::new(8, 3);
         let own = address("192.0.2.1");
-        let mut held: Vec<_> = (0..3).map(|_| slots.take(own, || false).unwrap()).collect();
+        // More than its share, as long as more than a quarter are free.
+        let mut held: Vec<_> = (0..6).map(|_| slots.take(own, || false).unwrap()).collect();
         assert_eq!(slots.take(own, || false).unwrap_err(), NoSlot::Address);
         // What was refused holds nothing.
         held.pop();
@@ -91,7 +95,7 @@ mod tests {
         // Others may share its counter, but hardly all of them.
         let others: Vec<_> =
             (2..40).filter_map(|n| slots.take(address(&format!("192.0.2.{n}")), || false).ok()).collect();
-        assert_eq!(others.len(), 5);
+        assert_eq!(others.len(), 2);
         assert_eq!(slots.take(own, || false).unwrap_err(), NoSlot::All);
         drop((held, others));
         let many: Vec<_> = (0..8).map(|_| slots.take(own, || true).unwrap()).collect();
@@ -102,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_household_is_one_address() {
-        let slots = Slots::new(8, 1);
-        let _held = slots.take(address("2001:db8::1"), || false).unwrap();
+        let slots = Slots::new(4, 1);
+        let _held: Vec<_> = (0..3).map(|_| slots.take(address("2001:db8::1"), || false).unwrap()).collect();
         assert_eq!(slots.take(address("2001:db8::ffff:1"), || false).unwrap_err(), NoSlot::Address);
     }
 }

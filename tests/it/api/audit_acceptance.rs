@@ -12,13 +12,17 @@ use crate::both_engines;
 use crate::harness::{App, Call, PASSWORD};
 
 /// Routes that decide about keys, or count what somebody does: usage, and no changes of what is managed.
-const DECISIONS: [&str; 5] = ["verifyKey", "verifyKeys", "takeLease", "renewLease", "releaseLease"];
+const DECISIONS: [&str; 6] = ["verifyKey", "verifyKeys", "takeLease", "renewLease", "releaseLease", "recordRequests"];
+
+/// Questions that are too long for an address.
+const QUESTIONS: [&str; 2] = ["previewSensitiveFields", "previewServerSensitiveFields"];
 
 /// Routes that tell everybody the same, or whose refusals leave nothing to explain.
 const OPEN: [&str; 6] = ["health", "live", "ready", "randomKey", "listPermissions", "metrics"];
 
 fn is_change(route: &Route) -> bool {
-    route.method != Method::GET && !DECISIONS.contains(&route.operation.as_str())
+    let operation = route.operation.as_str();
+    route.method != Method::GET && !DECISIONS.contains(&operation) && !QUESTIONS.contains(&operation)
 }
 
 /// Does what must have happened before the change can be one.
@@ -36,6 +40,17 @@ async fn prepare(app: &App, cast: &Cast, stage: &mut Stage, operation: &str) {
         "revokeKeySimple" => {
             let own = app.key(&stage.extra, json!({})).await;
             stage.key = own;
+            return;
+        }
+        // What is inherited can't be removed: only a rule of the place's own.
+        "deleteSensitiveField" | "deleteServerSensitiveField" => {
+            let place = if operation == "deleteSensitiveField" {
+                format!("/projects/{}", stage.project)
+            } else {
+                String::new()
+            };
+            let call = app.patch(&format!("/v1{place}/sensitive-fields/password")).token(token);
+            call.json(&json!({"strategy": "mask"})).send().await.expect(200);
             return;
         }
         _ => return,
@@ -157,15 +172,29 @@ async fn dump(app: &App) -> Vec<String> {
     };
     let mut dump = Vec::new();
     for table in texts(app, names.to_owned()).await {
-        let counts =
-            ["audit_", "_sqlx", "sqlite_", "usage", "key_usage", "key_outcomes", "key_windows", "request", "endpoint"];
+        let counts = [
+            "audit_",
+            "_sqlx",
+            "sqlite_",
+            "usage",
+            "key_usage",
+            "key_outcomes",
+            "key_windows",
+            "request",
+            "endpoint",
+            "key_requests",
+        ];
         if counts.iter().any(|beginning| table.starts_with(beginning)) {
             continue;
         }
         let rows = match &app.ctx.db {
-            Db::Postgres(_) => format!("SELECT (to_jsonb(t) - 'last_used_at')::text FROM {table} t ORDER BY 1"),
+            Db::Postgres(_) => {
+                format!("SELECT (to_jsonb(t) - 'last_used_at' - 'first_used_at')::text FROM {table} t ORDER BY 1")
+            }
             Db::Sqlite(_) => {
-                let columns = format!("SELECT name FROM pragma_table_info('{table}') WHERE name <> 'last_used_at'");
+                let columns = format!(
+                    "SELECT name FROM pragma_table_info('{table}') WHERE name NOT IN ('first_used_at', 'last_used_at')"
+                );
                 let columns = texts(app, columns).await;
                 let quoted: Vec<String> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
                 format!("SELECT {} FROM \"{table}\" ORDER BY 1", quoted.join(" || '|' || "))

@@ -120,7 +120,9 @@ impl Stage {
                 "{id}" => id,
                 "{user}" => &self.extra.user,
                 "{session}" => &self.extra_session,
-                "{name}" if template.contains("sensitive") => return "password".to_owned(),
+                "{name}" if template.contains("sensitive") => {
+                    return if missing { "nobody_knows" } else { "password" }.to_owned();
+                }
                 "{name}" => return "orders:read".to_owned(),
                 _ => return part.to_owned(),
             };

@@ -275,7 +275,7 @@ both_engines! {
             assert!(!written.contains(&text(&new, "key")[8..40]) && !written.contains(&text(&key, "key")[8..40]));
         }
         rotate(&app, &ada.token, &json!({"id": NO_KEY}), json!({})).await.problem(404, "key_not_found");
-        assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE action = 'key.rotate'").await, 1);
+        assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE action = 'key.rotate' AND outcome = 'success'").await, 1);
     }
 
     async fn each_secret_has_its_own_last_use(engine: Engine) {

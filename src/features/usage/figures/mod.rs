@@ -247,9 +247,9 @@ pub async fn read(ctx: &Ctx, question: &Question) -> Result<Report, DbError> {
     })
 }
 
-/// A page of times, oldest first; those at which nothing happened are left out.
+/// A page of times, oldest first; those at which nothing happened are left out, and a page begins where something did.
 async fn by_time(
-    conn: Conn<'_>,
+    mut conn: Conn<'_>,
     scopes: &[Scope],
     question: &Question,
 ) -> Result<(Vec<Point>, Option<Place>), DbError> {
@@ -258,18 +258,24 @@ async fn by_time(
     // Moved to the beginning of a span, whoever made the cursor.
     let from = span.grain.floor(from.as_micros());
     let from = Timestamp::from_micros(from).unwrap_or(span.since).max(span.since).min(span.until);
+    let Some(from) = store::first(conn.lend(), scopes, (span.grain, from, span.until)).await? else {
+        return Ok((Vec::new(), None));
+    };
     let page = i64::try_from(*limit).unwrap_or(i64::MAX).saturating_mul(span.grain.micros());
     let until =
         Timestamp::from_micros(from.as_micros().saturating_add(page)).map_or(span.until, |end| end.min(span.until));
     let mut found: BTreeMap<Timestamp, Counts> = BTreeMap::new();
-    store::totals(conn, scopes, (span.grain, from, until), |_, at, counts| found.entry(at).or_default().merge(counts))
-        .await?;
+    store::totals(conn.lend(), scopes, (span.grain, from, until), |_, at, counts| {
+        found.entry(at).or_default().merge(counts);
+    })
+    .await?;
+    let goes_on = store::first(conn, scopes, (span.grain, until, span.until)).await?;
     let points = found.iter().map(|(at, counts)| Point { label: Label::At(*at), figures: Figures::from(counts) });
-    let next = (until < span.until).then(|| Place {
+    let next = goes_on.map(|at| Place {
         grain: span.grain,
         since: span.since,
         until: span.until,
-        count: until.as_micros(),
+        count: at.as_micros(),
         name: String::new(),
     });
     Ok((points.collect(), next))

@@ -52,6 +52,11 @@ sql! {
         "SELECT t.scope, t.at, t.allowed, t.denied, t.failed, t.micros, t.latency
          FROM json_each(CAST($1 AS text)) e JOIN usage_totals t ON t.scope = e.value ->> 0 AND t.grain = $2 AND t.at >= $3 AND t.at < $4",
     );
+    /// When something happens first.
+    FIRST = Sql::same(
+        "SELECT min(t.at) FROM json_each(CAST($1 AS text)) e
+         JOIN usage_totals t ON t.scope = e.value ->> 0 AND t.grain = $2 AND t.at >= $3 AND t.at < $4",
+    );
     REQUESTS = Sql::same(
         "SELECT r.endpoint, r.status, r.code, r.allowed, r.denied, r.failed, r.micros, r.latency
          FROM json_each(CAST($1 AS text)) e JOIN usage_requests r
@@ -117,6 +122,22 @@ pub(super) async fn totals(
         give(&scope, at, &counts((allowed, denied, failed, micros, latency))?);
     }
     Ok(())
+}
+
+/// When something happens first in a part.
+pub(super) async fn first(
+    conn: Conn<'_>,
+    scopes: &[impl Display],
+    (grain, from, until): Part,
+) -> Result<Option<Timestamp>, DbError> {
+    let scopes = listed(scopes)?;
+    on!(conn, FIRST, |c, sql| sqlx::query_scalar(sql)
+        .bind(&scopes)
+        .bind(grain.word())
+        .bind(from)
+        .bind(until)
+        .fetch_one(c)
+        .await)
 }
 
 /// One by one: there may be many.
