@@ -33,6 +33,8 @@ const NAMES: [&str; 19] = [
     "verify: scope missing",
     "verify: limit used up",
     "verify: many keys",
+    "recording: usage and the log",
+    "recording: usage",
     "telemetry: the log",
     "telemetry: export, 5 % traced",
     "telemetry: export, all traced",
@@ -44,6 +46,9 @@ const NAMES: [&str; 19] = [
     "flood: 64 others",
     "guessing",
 ];
+
+/// A service that says nothing and counts nothing.
+const OBLIVIOUS: [(&str, &str); 2] = [("KEYWARD_LOG", "off"), ("KEYWARD_USAGE", "off")];
 
 /// A service that says nothing.
 const SILENT: [(&str, &str); 1] = [("KEYWARD_LOG", "off")];
@@ -161,6 +166,12 @@ impl World<'_> {
                 report.row(self.asked(row("bare POST", ""), question(&key), LIMITED).await?);
             }
             "verify: many keys" => self.many_keys(report).await?,
+            "recording: usage and the log" => {
+                report.row(self.told(row("neither", "≥ 0.90"), &OBLIVIOUS, &[]).await?);
+            }
+            "recording: usage" => {
+                report.row(self.told(row("neither", ""), &OBLIVIOUS, &SILENT).await?);
+            }
             "telemetry: the log" => {
                 report.row(self.told(row("no log", "≥ 0.90"), &SILENT, &[]).await?);
             }
@@ -219,7 +230,8 @@ impl World<'_> {
     /// collector that takes everything.
     async fn told(&self, row: Row, base: &[(&str, &str)], variant: &[(&str, &str)]) -> Result<Row> {
         let directory = &self.of.bench.directory;
-        let collector = if variant.is_empty() { None } else { Some(Server::collector(directory).await?) };
+        let exports = variant.iter().any(|(name, _)| name.starts_with("KEYWARD_OTLP"));
+        let collector = if exports { Some(Server::collector(directory).await?) } else { None };
         let mut asked = Vec::new();
         for (name, more) in [("base", base), ("variant", variant)] {
             let endpoint = collector.as_ref().filter(|_| name == "variant").map(|collector| &collector.url);
