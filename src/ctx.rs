@@ -52,6 +52,8 @@ pub struct Capabilities {
     pub limits: AddressLimits,
     /// Memory for large bodies.
     pub bodies: Bodies,
+    /// Reports of requests are counted one call after the other: between two of them is room to write.
+    pub reporting: tokio::sync::Mutex<()>,
     /// Requests to URLs that people gave.
     pub outbound: Outbound,
     /// Refusals that wait to be written to the audit trail.
@@ -100,6 +102,7 @@ impl Ctx {
                 all: limit(config.auth.ip_rate_per_minute),
             },
             bodies: Bodies::new(config.server.max_body_bytes_in_flight, MAX_BODY_BYTES),
+            reporting: tokio::sync::Mutex::default(),
             outbound: Outbound::new(config.outbound.allow.clone()),
             refusals: Refusals::default(),
             log_level: LogLevel::new(config.log.filter.clone()),

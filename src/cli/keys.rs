@@ -103,7 +103,7 @@ pub(super) async fn run(ctx: &Ctx, command: Keys, format: Format) -> Result<(), 
         Keys::Import(args) => moving::import(ctx, &args, named(ctx, &args.whose).await?, format).await?,
         Keys::Export { whose, output } => moving::export(ctx, named(ctx, &whose).await?.0, output.as_deref()).await?,
     }
-    ctx.db.close().await;
+    super::finish(ctx).await;
     Ok(())
 }
 

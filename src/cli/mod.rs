@@ -28,6 +28,7 @@ use crate::base::clock::SystemClock;
 use crate::base::rng::SystemRng;
 use crate::ctx::Ctx;
 use crate::embed::open_storage;
+use crate::features::audit::chain;
 use crate::infra::config::{Config, ConfigError, DatabaseUrl, Loaded};
 use crate::infra::db::{self, Db, MigrationState, StartError};
 use crate::infra::telemetry::logs::{self, Output};
@@ -198,6 +199,13 @@ fn no_database() -> Failure {
         "there is no database at database_url (see `keyward config`); the first start of the service makes it"
             .to_owned(),
     )
+}
+
+/// Seals what the command has written to the audit trail, where the key is at hand: no service may be running that does.
+async fn finish(ctx: &Ctx) {
+    chain::open(ctx, false).await;
+    chain::seal::seal_now(ctx).await;
+    ctx.db.close().await;
 }
 
 /// What a command works with.

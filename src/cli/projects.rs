@@ -52,7 +52,7 @@ pub(super) async fn run(ctx: &Ctx, command: Projects, format: Format) -> Result<
             }
         }
     }
-    ctx.db.close().await;
+    super::finish(ctx).await;
     Ok(())
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn run(ctx: &Ctx, command: Ratelimit, format: Format) -> Result
         (Format::Table, Some(done)) => output::say(&format!("{done} {key}")),
         (Format::Table, None) => show(&read(ctx, key, project).await?),
     }
-    ctx.db.close().await;
+    super::finish(ctx).await;
     Ok(())
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn run(ctx: &Ctx, command: Scopes, format: Format) -> Result<()
         Scopes::FromOpenapi(wish) => derive(ctx, wish, format).await?,
         Scopes::Export { whose, output } => write(ctx, project(ctx, &whose).await?, output.as_deref()).await?,
     }
-    ctx.db.close().await;
+    super::finish(ctx).await;
     Ok(())
 }
 

@@ -3,13 +3,14 @@
 //! A process of its own: it knows what running services have written, at most a second ago.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::base::duration::Seconds;
 use crate::base::id::ProjectId;
 use crate::ctx::Ctx;
 use crate::features::projects;
-use crate::features::usage::figures::{self, Asked, Figures, Label, Question, Report, Span, Whose};
+use crate::features::usage::figures::{self, Asked, Figures, Group, Label, Question, Report, Span, Whose};
 use crate::gate::Grain;
 
 use super::args::{Format, Usage};
@@ -18,11 +19,14 @@ use super::{Failure, output};
 
 /// The longest bar, in characters.
 const BAR: u32 = 40;
+/// The longest span that is shown by the hour.
+const A_SCREEN: Duration = Duration::from_hours(48);
 /// Times that a chart shows at most, those at which nothing happened included.
 const ROWS: usize = 1_000;
 
 pub(super) async fn run(ctx: &Ctx, asked: Usage, format: Format) -> Result<(), Failure> {
-    let report = figures::read(ctx, &question(ctx, asked).await?).await?;
+    let by_day = format == Format::Table;
+    let report = figures::read(ctx, &question(ctx, asked, by_day).await?).await?;
     match format {
         Format::Json => output::json(&report)?,
         Format::Table => show(&report),
@@ -31,9 +35,13 @@ pub(super) async fn run(ctx: &Ctx, asked: Usage, format: Format) -> Result<(), F
     Ok(())
 }
 
-async fn question(ctx: &Ctx, asked: Usage) -> Result<Question, Failure> {
+/// More hours than fit a screen are shown by day, if nobody says otherwise.
+async fn question(ctx: &Ctx, asked: Usage, by_day: bool) -> Result<Question, Failure> {
     let whose = match (asked.key, asked.project) {
-        (Some(key), _) => Whose::Key(find(ctx, &key).await?.0),
+        (Some(key), _) => {
+            let (key, project) = find(ctx, &key).await?;
+            Whose::Key(key, project)
+        }
         (None, Some(project)) => {
             let missing = || Failure::Refused("there is no such project".to_owned());
             let id: ProjectId = project.parse().map_err(|_| missing())?;
@@ -56,8 +64,14 @@ async fn question(ctx: &Ctx, asked: Usage) -> Result<Question, Failure> {
         until: time("until", asked.until)?,
         group: group.transpose()?,
     };
-    let (span, group) = Span::of(asked_for, ctx.now(), &ctx.config.usage)
-        .map_err(|error| Failure::Usage(format!("the span of time {error}")))?;
+    let of = |asked| {
+        Span::of(asked, ctx.now(), &ctx.config.usage)
+            .map_err(|error| Failure::Usage(format!("the span of time {error}")))
+    };
+    let (mut span, mut group) = of(asked_for)?;
+    if by_day && asked_for.group.is_none() && span.until.since(span.since) > A_SCREEN {
+        (span, group) = of(Asked { group: Some(Group::Day), ..asked_for })?;
+    }
     Ok(Question { whose, span, group, limit: usize::from(asked.limit), after: None })
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn run(ctx: &Ctx, command: Users, format: Format) -> Result<(),
             done("changed the password of", &user, format).await?;
         }
     }
-    ctx.db.close().await;
+    super::finish(ctx).await;
     Ok(())
 }
 

@@ -232,6 +232,16 @@ impl KeyState {
         counted.queue()
     }
 
+    /// Whether much is counted that isn't written yet.
+    pub fn is_crowded(&self, ledger: &Ledger) -> bool {
+        let counted = self.lock();
+        counted
+            .pending
+            .as_ref()
+            .and_then(|pending| pending.tallies.as_ref())
+            .is_some_and(|tallies| tallies.is_crowded(ledger))
+    }
+
     /// Notes that the key called Keyward itself, once a second at most for each of its secrets; `true` if it is the first that isn't written yet.
     pub fn called(&self, secret: SecretId, now: i64) -> bool {
         let call = now.div_euclid(1_000_000).cast_unsigned().rotate_left(32) ^ secret.low_bits();

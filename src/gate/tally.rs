@@ -350,6 +350,11 @@ impl Tallies {
         self.rows.len()
     }
 
+    /// Whether it is time to write them: as many again find room before requests aren't told apart any more.
+    pub(super) fn is_crowded(&self, ledger: &Ledger) -> bool {
+        self.rows.len() >= TIGHT.0 / 2 || self.endpoints.len() >= MAX_ENDPOINTS / 2 || ledger.held() >= TIGHT.1 / 2
+    }
+
     /// As they are written.
     pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.rows.iter().map(|Tally { slot, counts }| Row {

@@ -153,7 +153,7 @@ pub(super) async fn insert(tx: &mut Tx, id: AuditId, entry: &Entry<'_>) -> Resul
         .bind(entry.project)
         .bind(entry.outcome.word())
         .bind(&origin.id)
-        .bind(origin.ip.to_string())
+        .bind((!origin.ip.is_unspecified()).then(|| origin.ip.to_string()))
         .bind(origin.user_agent())
         .bind(changes.as_ref().map(Json))
         .execute(c)

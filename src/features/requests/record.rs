@@ -24,6 +24,8 @@ use super::store::{self, Known};
 
 /// The most requests that one call tells of.
 pub const AT_ONCE: usize = 1_000;
+/// After so many reports it is asked whether there is much to write.
+const WRITTEN_BETWEEN: usize = 50;
 /// How old a request may be that is told of.
 pub const OLDEST: Duration = Duration::from_hours(24);
 /// How far ahead of ours the clock of a service may be.
@@ -199,12 +201,27 @@ pub async fn record(
         idempotency::keep(&mut tx, Some(request), &answer).await?;
         tx.commit().await?;
     }
-    for report in reports {
-        if let Some(known) = known.get(&report.key_id) {
-            count(ctx, report, *known, now);
+    count_all(ctx, reports, &known, now).await;
+    Ok(answer.body)
+}
+
+/// Counts reports, which may be of as many minutes, endpoints and statuses as there are of them. So that they are told apart
+/// all the same, whatever is counted is written in between, whenever there is much of it.
+async fn count_all(ctx: &Ctx, reports: &[Report], known: &HashMap<KeyId, Known>, now: Timestamp) {
+    let _turn = ctx.reporting.lock().await;
+    for some in reports.chunks(WRITTEN_BETWEEN) {
+        let is_crowded = |report: &Report| ctx.gate.state(report.key_id).is_crowded(&ctx.gate.ledger);
+        if some.iter().any(is_crowded)
+            && let Err(error) = usage::flush(ctx).await
+        {
+            tracing::warn!(cause = %error, "reports are counted, though what was counted before can't be written");
+        }
+        for report in some {
+            if let Some(known) = known.get(&report.key_id) {
+                count(ctx, report, *known, now);
+            }
         }
     }
-    Ok(answer.body)
 }
 
 fn count(ctx: &Ctx, report: &Report, known: Known, now: Timestamp) {

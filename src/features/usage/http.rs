@@ -223,8 +223,8 @@ async fn of_project(
 )]
 async fn of_key(
     State(ctx): State<Ctx>,
-    OnKey { key, .. }: OnKey<UsageRead>,
+    OnKey { key, project, .. }: OnKey<UsageRead>,
     Query(query): Query<UsageQuery>,
 ) -> Result<Json<Report>, Problem> {
-    answer(&ctx, query, Whose::Key(key)).await
+    answer(&ctx, query, Whose::Key(key, project)).await
 }

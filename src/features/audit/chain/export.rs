@@ -107,7 +107,9 @@ pub async fn begin(ctx: &Ctx, by: &By, whose: &Whose, span: Span) -> Result<(), 
     };
     let mut tx = ctx.db.begin().await?;
     audit::append(&mut tx, ctx, entry).await?;
-    tx.commit().await
+    tx.commit().await?;
+    super::seal::seal_now(ctx).await;
+    Ok(())
 }
 
 /// Where a stream of lines is.

@@ -47,6 +47,16 @@ pub async fn seal(ctx: &Ctx) -> Result<(), SealError> {
     Ok(())
 }
 
+/// Seals whatever waits if this process signs, as far as that can be done now; whoever seals next does the rest. For those who
+/// don't wait for the reconciler: the command line at its end, and exports, which hold sealed entries alone.
+pub async fn seal_now(ctx: &Ctx) {
+    if ctx.keyring().signer().is_some()
+        && let Err(error) = seal(ctx).await
+    {
+        tracing::debug!(cause = %error, "the audit trail isn't sealed yet");
+    }
+}
+
 /// Seals some; says whether there may be more.
 async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
     let keyring = ctx.keyring();

@@ -11,8 +11,10 @@ mod rate_limits;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 
+use crate::features::audit::witness::Witness;
 use crate::gate::{Code, Entry};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
@@ -28,6 +30,13 @@ pub struct ApiKey(pub Arc<Entry>);
 /// Why a key's request was refused further in: put into its answer's extensions, for whoever counts it.
 #[derive(Clone, Copy, Debug)]
 struct Refused(Code);
+
+/// A key that is refused by its own limits may know of its project, and the project of the refusal.
+fn about_its_project(request: &Request) {
+    if let (Some(witness), Some(ApiKey(entry))) = (Witness::of(request.extensions()), request.extensions().get()) {
+        witness.about(entry.project());
+    }
+}
 
 /// A refusal for which the gate has a code.
 fn refuse_as(code: Code, problem: Problem, origin: Option<&RequestContext>) -> Response {

@@ -14,7 +14,7 @@ use crate::web::problem::Problem;
 use crate::web::rate;
 use crate::web::request::RequestContext;
 
-use super::{ApiKey, refuse_as};
+use super::{ApiKey, about_its_project, refuse_as};
 
 /// Spends one of each of the key's windows, or of none and answers `429`; tells in every answer how they stand.
 #[derive(Clone, Debug)]
@@ -97,6 +97,7 @@ where
                 })
             }
             Err((code, problem)) => {
+                about_its_project(&request);
                 let refusal = refuse_as(code, problem, request.extensions().get::<RequestContext>());
                 Box::pin(std::future::ready(Ok(refusal)))
             }

@@ -24,8 +24,8 @@ pub use span::{Asked, Place, Span, SpanError};
 /// Whose usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// That of a key.
-    Key(KeyId),
+    /// That of a key, which is a project's.
+    Key(KeyId, ProjectId),
     /// That of projects together.
     Projects(Vec<ProjectId>),
     /// Everybody's.
@@ -35,7 +35,7 @@ pub enum Whose {
 impl Whose {
     fn scopes(&self) -> Vec<Scope> {
         match self {
-            Self::Key(key) => vec![Scope::Key(*key)],
+            Self::Key(key, _) => vec![Scope::Key(*key)],
             Self::Projects(projects) => projects.iter().map(|project| Scope::Project(*project)).collect(),
             Self::All => vec![Scope::All],
         }
@@ -217,7 +217,7 @@ pub async fn read(ctx: &Ctx, question: &Question) -> Result<Report, DbError> {
             let mut ranked = match (group, whose) {
                 (Group::Endpoint, _) => store::endpoints(reader.conn(), &scopes, &parts, after, limit + 1).await?,
                 (Group::Project, Whose::All) => store::all_projects(reader.conn(), &parts, after, limit + 1).await?,
-                (Group::Project, Whose::Projects(_)) | (_, Whose::Key(_)) => {
+                (Group::Project, Whose::Projects(_)) | (_, Whose::Key(..)) => {
                     store::scopes(reader.conn(), &scopes, &parts, after, limit + 1).await?
                 }
                 (_, Whose::Projects(_)) => store::keys(reader.conn(), &scopes, &parts, after, limit + 1).await?,
@@ -234,7 +234,14 @@ pub async fn read(ctx: &Ctx, question: &Question) -> Result<Report, DbError> {
                 count: *count,
                 name: name.clone(),
             });
-            (points(*group, names, found), next)
+            let mut points = points(*group, names, found);
+            if let (Group::Project, Whose::Key(_, project)) = (group, whose) {
+                // It has one.
+                for point in &mut points {
+                    point.label = Label::ProjectId(project.to_string());
+                }
+            }
+            (points, next)
         }
     };
     Ok(Report {

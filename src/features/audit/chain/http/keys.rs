@@ -13,6 +13,7 @@ use crate::web::problem::Problem;
 /// What a key is for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AuditKeyStatus)]
 pub(super) enum KeyStatus {
     /// It signs.
     Signing,
