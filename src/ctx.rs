@@ -52,7 +52,7 @@ pub struct Capabilities {
     pub limits: AddressLimits,
     /// Memory for large bodies.
     pub bodies: Bodies,
-    /// Reports of requests are counted one call after the other: between two of them is room to write.
+    /// Reports of requests are counted a few at a time: in between is time to write.
     pub reporting: tokio::sync::Mutex<()>,
     /// Requests to URLs that people gave.
     pub outbound: Outbound,

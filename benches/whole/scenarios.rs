@@ -23,7 +23,7 @@ const FOUR: Answer = Answer::Holds(&[r#""code":"VALID""#, r#""minute""#, r#""hou
 
 const LIMITED: Answer = Answer::Holds(&[r#""code":"RATE_LIMITED""#]);
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "bare POST",
     "verify: one window",
     "verify: four windows, three scopes",

@@ -208,8 +208,9 @@ pub async fn record(
 /// Counts reports, which may be of as many minutes, endpoints and statuses as there are of them. So that they are told apart
 /// all the same, whatever is counted is written in between, whenever there is much of it.
 async fn count_all(ctx: &Ctx, reports: &[Report], known: &HashMap<KeyId, Known>, now: Timestamp) {
-    let _turn = ctx.reporting.lock().await;
     for some in reports.chunks(WRITTEN_BETWEEN) {
+        // Who reports much waits for those who report little, and not they for all of it.
+        let _turn = ctx.reporting.lock().await;
         let is_crowded = |report: &Report| ctx.gate.state(report.key_id).is_crowded(&ctx.gate.ledger);
         if some.iter().any(is_crowded)
             && let Err(error) = usage::flush(ctx).await

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{ProjectId, SensitiveFieldId};
@@ -18,6 +19,7 @@ use crate::features::events::{self, Event};
 use crate::features::idempotency::{self, Created};
 use crate::features::projects;
 use crate::infra::db::{Conn, DbError, Tx};
+use crate::infra::telemetry::current;
 
 use super::{Kept, MAX_RULES, Origin, SensitiveError, View, memory, store};
 
@@ -223,13 +225,29 @@ pub async fn delete(ctx: &Ctx, by: &By, project: Option<ProjectId>, name: &Name)
 
 /// Treats a document as those are treated that a place keeps or sends; keeps nothing of it.
 ///
+/// Many rules and a large document take a while, in which others mustn't wait: outside of the tasks that answer requests, and
+/// one after the other.
+///
 /// # Errors
 /// The storage.
-pub async fn preview(ctx: &Ctx, project: Option<ProjectId>, document: &mut Value) -> Result<Matches, DbError> {
+pub async fn preview(
+    ctx: &Ctx,
+    project: Option<ProjectId>,
+    mut document: Value,
+) -> Result<(Value, Matches), SensitiveError> {
+    static TURN: Semaphore = Semaphore::const_new(1);
     if ctx.sensitive.cleaner(project).is_none() {
         memory::read_in(ctx).await?;
     }
-    Ok(ctx.sensitive.cleaner(project).map(|cleaner| cleaner.clean(document)).unwrap_or_default())
+    // Never closed.
+    let turn = TURN.acquire().await.ok();
+    let ctx = ctx.clone();
+    let work = current::carried_to_thread(move || {
+        let _turn = turn;
+        let matches = ctx.sensitive.cleaner(project).map(|cleaner| cleaner.clean(&mut document)).unwrap_or_default();
+        (document, matches)
+    });
+    Ok(tokio::task::spawn_blocking(work).await?)
 }
 
 /// Holds the place, so that of two changes at once the second sees what the first did.

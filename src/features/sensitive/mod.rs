@@ -128,4 +128,7 @@ pub enum SensitiveError {
     /// The storage.
     #[error(transparent)]
     Storage(#[from] DbError),
+    /// A defect.
+    #[error("a preview broke off")]
+    BrokenOff(#[from] tokio::task::JoinError),
 }

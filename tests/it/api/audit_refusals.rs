@@ -165,6 +165,8 @@ both_engines! {
         let rows = denied(&app, "request_id = 'r-429'").await;
         assert_eq!((rows.len(), said(&rows[0]).1), (1, json!({"code": "rate_limited", "status": 429})));
         assert!(rows[0].starts_with("keys.list key "));
+        let own = app.get("/v1/audit?request_id=r-429").token(&ada.token).send().await.expect(200).json();
+        assert_eq!(own["data"][0]["project_id"], json!(ada.project), "whose keys they are sees what is refused to them");
         let body = json!({"username": "ada", "password": PASSWORD});
         let mut refused = 0;
         for _ in 0..3 {

@@ -100,6 +100,41 @@ both_engines! {
         logged(&app, &ada, &keys[1], 500).await;
     }
 
+    /// Reports of many minutes, endpoints and statuses at once, from several at once, are told apart all the same.
+    async fn what_is_reported_late_stands_in_its_own_minute(engine: Engine) {
+        let app = App::start_with(engine, &[MANY_KEYS]).await;
+        let ada = app.person("ada").await;
+        let key = app.key(&ada, json!({})).await;
+        let from = app.ctx.now().as_micros() - 400 * 60_000_000;
+        let batch = |call: usize| -> Vec<Value> {
+            let one = |i: usize| {
+                let n = call * 1_000 + i;
+                let at = keyward::base::clock::Timestamp::from_micros(from + i64::try_from(n % 400).unwrap() * 60_000_000).unwrap();
+                let mut report = report(&key, [200, 201, 404, 429, 500][n / 5 % 5]);
+                report["at"] = json!(at);
+                report["endpoint"] = json!(format!("/e{}", n % 5));
+                report
+            };
+            (0..1_000).map(one).collect()
+        };
+        let calls = (0..6).map(|call| {
+            let (app, ada, batch) = (&app, &ada, &batch);
+            async move { record(app, &ada.token, json!(batch(call))).await.expect(202); }
+        });
+        futures_util::future::join_all(calls).await;
+        let read = async |query: &str| -> Value {
+            app.get(&path(&key, &format!("/usage?period=8h&{query}"))).token(&ada.token).send().await.expect(200).json()
+        };
+        let minutes = read("group_by=minute&limit=1000").await;
+        assert_eq!((&minutes["totals"]["requests"], minutes["series"].as_array().unwrap().len()), (&json!(6_000), 400));
+        assert!(minutes["series"].as_array().unwrap().iter().all(|point| point["requests"] == 15));
+        let endpoints = read("group_by=endpoint").await;
+        let told: Vec<_> = endpoints["series"].as_array().unwrap().iter().map(|point| (text(point, "endpoint"), point["requests"].clone())).collect();
+        assert_eq!(told, ["/e0", "/e1", "/e2", "/e3", "/e4"].map(|path| format!("GET {path}")).iter().map(|name| (name.as_str(), json!(1_200))).collect::<Vec<_>>());
+        let projects = read("group_by=project").await;
+        assert_eq!(projects["series"][0]["project_id"], json!(ada.project));
+    }
+
     async fn each_field_has_its_bounds(engine: Engine) {
         let app = App::start_with(engine, &[MANY_KEYS, EVERYTHING]).await;
         let ada = app.person("ada").await;

@@ -168,7 +168,7 @@ async fn connection(app: &App, ada: &Session, keys: &[Value], seed: u64) -> BTre
             let micros = 200 + dice.roll(1_000) * scale;
             reports.push(json!({
                 "key_id": key["id"], "method": "GET", "endpoint": format!("{endpoint}?page={seed}"), "status": status,
-                "duration_ms": micros as f64 / 1000.0
+                "duration_ms": Duration::from_micros(micros).as_secs_f64() * 1_000.0
             }));
             let kind = (text(key, "id").to_owned(), format!("GET {endpoint}"), Some(status), None);
             own.entry(kind).or_default().add(Outcome::of_status(status), micros);

@@ -112,6 +112,22 @@ both_engines! {
         assert_eq!(beside.count("SELECT max(seq) - count(*) FROM audit_entries").await, 0);
     }
 
+    /// No service is running that would seal it.
+    async fn what_the_command_line_writes_is_sealed_at_its_end(engine: Engine) {
+        let scratch = Scratch::new(engine).await;
+        let dir = tempfile::tempdir().unwrap();
+        let settings = [("DATABASE_URL", scratch.url.as_str()), MANY];
+        let mut program = Program::start(dir.path(), &settings).await;
+        program.person("ada").await;
+        assert_eq!(program.stop(), Some(0));
+        ended(&run(dir.path(), &settings, &["projects", "create", "shop", "--owner", "ada"], ""), 0);
+        let mut beside = Beside::open(&scratch.url).await;
+        assert_eq!(beside.count("SELECT count(*) FROM audit_entries WHERE action = 'project.create' AND actor_name = 'cli' AND seq IS NOT NULL").await, 1);
+        assert_eq!(beside.count("SELECT count(*) FROM audit_entries WHERE seq IS NULL").await, 0);
+        assert_eq!(beside.count("SELECT count(*) FROM audit_entries WHERE actor_name = 'cli' AND ip IS NOT NULL").await, 0);
+        ended(&run(dir.path(), &settings, &["audit", "verify"], ""), 0);
+    }
+
     async fn a_process_with_another_key_seals_nothing(engine: Engine) {
         let scratch = Scratch::new(engine).await;
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -59,7 +59,9 @@ both_engines! {
         assert_eq!((&told["totals"]["requests"], &told["series"][0]["requests"]), (&json!(8), &json!(8)), "{told}");
         let table = desk.usage(&["--period", "7d", "--key", &id]);
         assert!(table.contains("requests 8, allowed 8") && table.contains(&"█".repeat(40)), "{table}");
-        // A row for each hour, those at which nothing happened among them.
+        // A row for each day, or for each hour where somebody says so, those at which nothing happened among them.
+        assert!((10..15).contains(&table.lines().count()), "{table}");
+        let table = desk.usage(&["--period", "7d", "--key", &id, "--group-by", "hour"]);
         assert!(table.lines().count() > 150, "{table}");
         let table = desk.usage(&["--project", &desk.project, "--group-by", "key"]);
         let row = |start: &str| table.lines().find(|line| line.contains(start)).unwrap().chars().filter(|c| *c == '█').count();

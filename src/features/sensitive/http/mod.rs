@@ -69,6 +69,7 @@ impl From<SensitiveError> for Problem {
             SensitiveError::Invalid(invalid) => invalid.into(),
             SensitiveError::Claimed(claimed) => claimed.into(),
             SensitiveError::Storage(error) => error.into(),
+            SensitiveError::BrokenOff(error) => Self::internal(&error),
         }
     }
 }

@@ -158,8 +158,8 @@ pub(super) async fn delete(
 pub(super) async fn preview(
     State(ctx): State<Ctx>,
     InProject { project, .. }: InProject<SensitiveFieldsRead>,
-    SecretJson(Trial { mut document }): SecretJson<Trial>,
+    SecretJson(Trial { document }): SecretJson<Trial>,
 ) -> Result<axum::Json<Treated>, Problem> {
-    let matches = manage::preview(&ctx, Some(project), &mut document).await?;
+    let (document, matches) = manage::preview(&ctx, Some(project), document).await?;
     Ok(axum::Json(Treated::new(document, matches)))
 }

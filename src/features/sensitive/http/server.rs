@@ -150,8 +150,8 @@ pub(super) async fn delete(
 pub(super) async fn preview(
     State(ctx): State<Ctx>,
     _: Instance<SensitiveFieldsRead>,
-    SecretJson(Trial { mut document }): SecretJson<Trial>,
+    SecretJson(Trial { document }): SecretJson<Trial>,
 ) -> Result<axum::Json<Treated>, Problem> {
-    let matches = manage::preview(&ctx, None, &mut document).await?;
+    let (document, matches) = manage::preview(&ctx, None, document).await?;
     Ok(axum::Json(Treated::new(document, matches)))
 }

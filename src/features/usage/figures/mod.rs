@@ -7,6 +7,8 @@ pub mod span;
 pub mod store;
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -15,11 +17,15 @@ use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
 use crate::gate::{Code, Counts, Grain};
 use crate::infra::db::{Conn, DbError};
+use crate::infra::deadline::within;
 
 use super::flush;
 use super::rules::Scope;
 
 pub use span::{Asked, Place, Span, SpanError};
+
+/// How long a reader waits until what was counted is written.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whose usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,12 +201,18 @@ pub struct Question {
     pub after: Option<Place>,
 }
 
-/// Answers, what this process has counted and not yet written included.
+/// Answers, what this process has counted and not yet written included, as long as that doesn't take longer than a reader
+/// should wait: what somebody counts in masses mustn't keep others from their figures.
 ///
 /// # Errors
 /// The storage.
 pub async fn read(ctx: &Ctx, question: &Question) -> Result<Report, DbError> {
-    flush::flush_for_reading(ctx).await?;
+    match within(PATIENCE, pin!(flush::flush_for_reading(ctx))).await {
+        Ok(written) => written?,
+        Err(_) => {
+            tracing::warn!("usage is told without what was counted lately: there is too much of it to be written");
+        }
+    }
     let Question { whose, span, group, limit, after } = question;
     let scopes = whose.scopes();
     let mut reader = ctx.db.reader().await?;
