@@ -13,7 +13,7 @@ pub(crate) enum Audit {
     List(AuditFilter),
     /// Verify that no entry was changed, removed, put in or moved: in the database, or in a file that `export` wrote.
     #[command(
-        after_help = "Examples:\n  keyward audit verify\n  keyward audit verify --file trail.ndjson --public-key audit.pem --checkpoint checkpoints.ndjson\n\nExit status: 0 valid, 1 broken, 2 usage."
+        after_help = "Examples:\n  keyward audit verify\n  keyward audit verify --file trail.ndjson --public-key audit.pem --checkpoint checkpoints.ndjson\n\nExit status: 0 valid, 1 broken or not proven (an export of projects, an empty file), 2 usage."
     )]
     Verify(VerifyTrail),
     /// Write the trail as NDJSON that can be verified without the database.
