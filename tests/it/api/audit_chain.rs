@@ -58,6 +58,17 @@ async fn trail(app: &App, length: usize) -> Session {
     root
 }
 
+/// Writes many entries of this moment.
+async fn many(app: &App, count: u32) {
+    let columns = "id, at, actor_type, action, resource_type, outcome";
+    let now = app.ctx.now();
+    sql(app, &match &app.ctx.db {
+        Db::Sqlite(_) => format!("INSERT INTO audit_entries ({columns}) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+            SELECT 'aud_' || substr('00000000000000000000000000' || i, -26), {}, 'system', 'x', 'x', 'success' FROM n", now.as_micros()),
+        Db::Postgres(_) => format!("INSERT INTO audit_entries ({columns}) SELECT 'aud_' || lpad(i::text, 26, '0'), timestamptz '{now}', 'system', 'x', 'x', 'success' FROM generate_series(1, {count}) i"),
+    }).await;
+}
+
 async fn start(engine: Engine) -> App {
     App::start_with(engine, &ADMIN).await
 }
@@ -260,6 +271,35 @@ both_engines! {
         // Nothing is sealed on top of it by whoever remembers.
         app.key(&root, json!({})).await;
         assert!(matches!(seal::seal(&app.ctx).await, Err(seal::SealError::Refused(_))));
+    }
+
+    async fn a_number_that_stands_twice_is_found_at_the_end_of_a_page_too(engine: Engine) {
+        let app = App::start_with(engine, &[ADMIN[0], ADMIN[1], MANY_KEYS, ("KEYWARD_AUDIT_RETENTION", "1d"), super::support::LONG_SESSIONS]).await;
+        let root = admin(&app).await;
+        many(&app, 1_100).await;
+        seal::seal(&app.ctx).await.unwrap();
+        assert_eq!(verdict(&app, &root, "").await["valid"], true);
+        app.tamper("DROP INDEX audit_entries_by_seq").await;
+        app.tamper("CREATE INDEX audit_entries_by_seq ON audit_entries (seq) WHERE seq IS NOT NULL").await;
+        for seq in [1, 499, 500, 501, 1_000] {
+            // Before and behind the one that was sealed.
+            for id in ["aud_00000000000000000000000000", "aud_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+                let columns = "at, actor_type, action, resource_type, outcome, seq, previous_hash, hash";
+                sql(&app, &format!("INSERT INTO audit_entries (id, actor_name, {columns}) SELECT '{id}', 'mallory', {columns} FROM audit_entries WHERE seq = {seq}")).await;
+                is_broken(&verdict(&app, &root, "").await, seq, "inserted");
+                let lines = exported(&app, &root.token, "").await;
+                assert!(!offline(&app, &lines, Vec::new()).valid, "{seq}");
+                sql(&app, &format!("DELETE FROM audit_entries WHERE id = '{id}'")).await;
+            }
+        }
+        // Nor is it pruned away.
+        sql(&app, "INSERT INTO audit_entries (id, actor_name, at, actor_type, action, resource_type, outcome, seq, previous_hash, hash) SELECT 'aud_7ZZZZZZZZZZZZZZZZZZZZZZZZZ', 'mallory', at, actor_type, action, resource_type, outcome, seq, previous_hash, hash FROM audit_entries WHERE seq = 500").await;
+        app.advance(Duration::from_hours(48));
+        app.key(&root, json!({})).await;
+        app.key(&root, json!({})).await;
+        seal::seal(&app.ctx).await.unwrap();
+        prune::prune(&app.ctx).await.unwrap();
+        assert_eq!(app.count("SELECT min(seq) FROM audit_entries").await, 1);
     }
 
     async fn ranges_and_stored_checkpoints_are_verified(engine: Engine) {

@@ -217,9 +217,19 @@ pub(super) async fn hash_at(conn: Conn<'_>, seq: i64) -> Result<Option<Hash>, Db
     Ok(found.map(|bytes| hash(bytes.unwrap_or_default())))
 }
 
-/// Sealed entries after one place and up to another.
+/// Sealed entries after one place and up to another. Never ends between two of the same number: the next page, which begins
+/// after that number, would pass over the second one.
 pub(super) async fn page(conn: Conn<'_>, after: i64, last: i64, limit: i64) -> Result<Vec<Row>, DbError> {
-    on!(conn, PAGE, |c, sql| sqlx::query_as(sql).bind(after).bind(last).bind(limit).fetch_all(c).await)
+    let mut rows: Vec<Row> =
+        on!(conn, PAGE, |c, sql| sqlx::query_as(sql).bind(after).bind(last).bind(limit + 1).fetch_all(c).await)?;
+    let is_more = i64::try_from(rows.len()).is_ok_and(|length| length > limit);
+    if is_more
+        && let [.., before, next] = rows.as_slice()
+        && before.seq != next.seq
+    {
+        rows.pop();
+    }
+    Ok(rows)
 }
 
 /// A project's sealed entries before a time, oldest first.
