@@ -582,6 +582,33 @@ both_engines! {
         is_broken(&verdict(&app, &root, "").await, 1, "removed");
     }
 
+    async fn what_stands_where_it_was_pruned_is_found(engine: Engine) {
+        let app = App::start_with(engine, &[ADMIN[0], ADMIN[1], MANY_KEYS, ("KEYWARD_AUDIT_RETENTION", "30d"), super::support::LONG_SESSIONS]).await;
+        let root = trail(&app, 10).await;
+        let old = app.count("SELECT max(seq) FROM audit_entries").await;
+        app.tamper("CREATE TABLE saved AS SELECT * FROM audit_entries").await;
+        app.advance(Duration::from_hours(31 * 24));
+        app.key(&root, json!({})).await;
+        seal::seal(&app.ctx).await.unwrap();
+        prune::prune(&app.ctx).await.unwrap();
+        seal::seal(&app.ctx).await.unwrap();
+        assert_eq!(verdict(&app, &root, "").await["pruned_through"], old);
+        let columns = "at, actor_type, action, resource_type, outcome, previous_hash, hash";
+        for seq in [old, 1, 0, -5] {
+            sql(&app, &format!("INSERT INTO audit_entries (id, actor_name, seq, {columns}) SELECT 'aud_01K5ZV8QXW3M7C2R9T4B6D8F0G', 'mallory', {seq}, {columns} FROM audit_entries WHERE seq = {old} + 1")).await;
+            is_broken(&verdict(&app, &root, "").await, seq, "inserted");
+            sql(&app, &format!("DELETE FROM audit_entries WHERE seq = {seq}")).await;
+        }
+        // What an interrupted prune leaves is still the chain.
+        sql(&app, "INSERT INTO audit_entries SELECT * FROM saved WHERE seq > 5").await;
+        let found = verdict(&app, &root, "").await;
+        assert_eq!((&found["valid"], &found["pruned_through"]), (&json!(true), &json!(old)), "{found}");
+        sql(&app, "INSERT INTO audit_entries SELECT * FROM saved WHERE seq = 3").await;
+        is_broken(&verdict(&app, &root, "").await, 3, "inserted");
+        sql(&app, "DELETE FROM audit_entries WHERE seq = 3; UPDATE audit_entries SET actor_name = 'mallory' WHERE seq = 7").await;
+        is_broken(&verdict(&app, &root, "").await, 6, "inserted");
+    }
+
     async fn what_is_broken_is_not_pruned(engine: Engine) {
         let app = App::start_with(engine, &[ADMIN[0], ADMIN[1], MANY_KEYS, ("KEYWARD_AUDIT_RETENTION", "30d"), super::support::LONG_SESSIONS]).await;
         let root = trail(&app, 10).await;
