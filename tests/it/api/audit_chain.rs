@@ -237,6 +237,38 @@ both_engines! {
         }
     }
 
+    async fn a_history_that_is_sealed_anew_shows_when_that_was(engine: Engine) {
+        let app = start(engine).await;
+        trail(&app, 8).await;
+        let first = chain::verify::verify(&app.ctx, &chain::verify::Asked::default()).await.unwrap();
+        assert_eq!((first.valid, first.backdated), (true, 0), "{first:?}");
+        let other = beside(&app).await;
+        app.advance(Duration::from_mins(20));
+        // All that an attacker can set back: what is left looks like the trail of a release without a chain.
+        sql(&app, "UPDATE audit_entries SET seq = NULL, hash = NULL, previous_hash = NULL, actor_name = 'mallory'; DELETE FROM audit_checkpoints; DELETE FROM audit_keys").await;
+        let zeros = bytes(&app, &"00".repeat(32));
+        sql(&app, &format!("UPDATE audit_head SET seq = 0, hash = {zeros}, at = NULL, key_id = NULL, signature = NULL")).await;
+        seal::seal(&other).await.unwrap();
+        let found = chain::verify::verify(&other, &chain::verify::Asked::default()).await.unwrap();
+        let count = u64::try_from(app.count("SELECT count(*) FROM audit_entries").await).unwrap();
+        assert_eq!((found.valid, found.first_backdated_seq, found.backdated), (true, Some(1), count), "{found:?}");
+        // Whichever part is looked at.
+        let part = chain::verify::verify(&other, &chain::verify::Asked { from: Some(4), ..Default::default() }).await.unwrap();
+        assert_eq!((part.first_backdated_seq, part.backdated), (Some(4), count - 3), "{part:?}");
+        // Whoever remembers the other one finds it, and so does whoever has a checkpoint of it.
+        assert!(!chain::verify::verify(&app.ctx, &chain::verify::Asked::default()).await.unwrap().valid);
+        let head = first.head.unwrap();
+        let known = vec![(head.seq, chain::rules::parse_hash(&head.hash).unwrap())];
+        let found = chain::verify::verify(&other, &chain::verify::Asked { known, ..Default::default() }).await.unwrap();
+        assert!(!found.valid, "{found:?}");
+        // What is written from then on is in time.
+        let root = app.login("root", crate::harness::PASSWORD).await;
+        app.key(&root, json!({})).await;
+        seal::seal(&other).await.unwrap();
+        let found = chain::verify::verify(&other, &chain::verify::Asked::default()).await.unwrap();
+        assert_eq!((found.valid, found.backdated), (true, count), "{found:?}");
+    }
+
     async fn a_trail_that_was_rolled_back_is_found(engine: Engine) {
         let app = start(engine).await;
         let root = trail(&app, 10).await;
@@ -358,6 +390,8 @@ both_engines! {
         app.get("/v1/audit/keys").send().await.problem(401, "unauthenticated");
         // The first seal is a checkpoint, and one each hour in which something happens.
         let list = async |query: &str| app.get(&format!("/v1/audit/checkpoints{query}")).token(&root.token).send().await.expect(200).json();
+        // What waits would be sealed late, between two checkpoints of its own.
+        seal::seal(&app.ctx).await.unwrap();
         let before = list("").await["data"].as_array().unwrap().len();
         app.advance(Duration::from_secs(3_700));
         app.key(&root, json!({})).await;

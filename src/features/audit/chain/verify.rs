@@ -17,8 +17,9 @@ use super::{Signed, SignedView, Trust, store};
 const PAGE: i64 = 500;
 /// Unsealed entries that are counted: more are more than enough.
 const UNSEALED: i64 = 10_000;
-/// Time runs forwards along the chain, but for transactions that took long and clocks that differ.
-const OUT_OF_TIME: Duration = Duration::from_mins(5);
+/// Time runs forwards along the chain, but for transactions that took long and clocks that differ; and what happens is sealed
+/// at once.
+pub(super) const OUT_OF_TIME: Duration = Duration::from_mins(5);
 
 /// What is asked.
 #[derive(Debug, Default)]
@@ -80,8 +81,8 @@ pub struct Verdict {
     /// Since when the oldest of them waits.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest_unsealed_at: Option<Timestamp>,
-    /// Entries that were sealed after others which are more than five minutes younger: written late, or put in with an old
-    /// time.
+    /// Entries that were sealed more than five minutes after the time they name, or after others which are that much younger:
+    /// sealed late, written late, or put in with an old time.
     pub backdated: u64,
     /// The first of them.
     pub first_backdated_seq: Option<i64>,
@@ -207,6 +208,7 @@ async fn once(ctx: &Ctx, asked: &Asked) -> Result<Verdict, VerifyError> {
     let mut known = asked.known.clone();
     known.extend(remembered);
     let mut anchors = Anchors::new(keyring.trusted(), known, from);
+    anchors.begin(&mut reader).await?;
     let mut walk = Walk::new(from, previous);
     let walked = along(ctx, &mut reader, &mut walk, &mut anchors, &mut verdict, asked.budget).await;
     verdict.checked = walk.checked();
@@ -322,7 +324,9 @@ async fn along(
             let (at, seq) = (row.at, row.seq.unwrap_or(0));
             walk.push(Record::from(row))?;
             if !walk.is_broken() {
-                verdict.in_time(&mut latest, at, seq);
+                let mut earliest = latest.max(anchors.sealed_after);
+                verdict.in_time(&mut earliest, at, seq);
+                latest = latest.max(at);
                 anchors.compare(walk)?;
             }
         }
