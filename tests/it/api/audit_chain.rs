@@ -58,6 +58,17 @@ async fn trail(app: &App, length: usize) -> Session {
     root
 }
 
+/// Writes many entries of this moment.
+async fn many(app: &App, count: u32) {
+    let columns = "id, at, actor_type, action, resource_type, outcome";
+    let now = app.ctx.now();
+    sql(app, &match &app.ctx.db {
+        Db::Sqlite(_) => format!("INSERT INTO audit_entries ({columns}) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+            SELECT 'aud_' || substr('00000000000000000000000000' || i, -26), {}, 'system', 'x', 'x', 'success' FROM n", now.as_micros()),
+        Db::Postgres(_) => format!("INSERT INTO audit_entries ({columns}) SELECT 'aud_' || lpad(i::text, 26, '0'), timestamptz '{now}', 'system', 'x', 'x', 'success' FROM generate_series(1, {count}) i"),
+    }).await;
+}
+
 async fn start(engine: Engine) -> App {
     App::start_with(engine, &ADMIN).await
 }
@@ -226,6 +237,38 @@ both_engines! {
         }
     }
 
+    async fn a_history_that_is_sealed_anew_shows_when_that_was(engine: Engine) {
+        let app = start(engine).await;
+        trail(&app, 8).await;
+        let first = chain::verify::verify(&app.ctx, &chain::verify::Asked::default()).await.unwrap();
+        assert_eq!((first.valid, first.backdated), (true, 0), "{first:?}");
+        let other = beside(&app).await;
+        app.advance(Duration::from_mins(20));
+        // All that an attacker can set back: what is left looks like the trail of a release without a chain.
+        sql(&app, "UPDATE audit_entries SET seq = NULL, hash = NULL, previous_hash = NULL, actor_name = 'mallory'; DELETE FROM audit_checkpoints; DELETE FROM audit_keys").await;
+        let zeros = bytes(&app, &"00".repeat(32));
+        sql(&app, &format!("UPDATE audit_head SET seq = 0, hash = {zeros}, at = NULL, key_id = NULL, signature = NULL")).await;
+        seal::seal(&other).await.unwrap();
+        let found = chain::verify::verify(&other, &chain::verify::Asked::default()).await.unwrap();
+        let count = u64::try_from(app.count("SELECT count(*) FROM audit_entries").await).unwrap();
+        assert_eq!((found.valid, found.first_backdated_seq, found.backdated), (true, Some(1), count), "{found:?}");
+        // Whichever part is looked at.
+        let part = chain::verify::verify(&other, &chain::verify::Asked { from: Some(4), ..Default::default() }).await.unwrap();
+        assert_eq!((part.first_backdated_seq, part.backdated), (Some(4), count - 3), "{part:?}");
+        // Whoever remembers the other one finds it, and so does whoever has a checkpoint of it.
+        assert!(!chain::verify::verify(&app.ctx, &chain::verify::Asked::default()).await.unwrap().valid);
+        let head = first.head.unwrap();
+        let known = vec![(head.seq, chain::rules::parse_hash(&head.hash).unwrap())];
+        let found = chain::verify::verify(&other, &chain::verify::Asked { known, ..Default::default() }).await.unwrap();
+        assert!(!found.valid, "{found:?}");
+        // What is written from then on is in time.
+        let root = app.login("root", crate::harness::PASSWORD).await;
+        app.key(&root, json!({})).await;
+        seal::seal(&other).await.unwrap();
+        let found = chain::verify::verify(&other, &chain::verify::Asked::default()).await.unwrap();
+        assert_eq!((found.valid, found.backdated), (true, count), "{found:?}");
+    }
+
     async fn a_trail_that_was_rolled_back_is_found(engine: Engine) {
         let app = start(engine).await;
         let root = trail(&app, 10).await;
@@ -260,6 +303,35 @@ both_engines! {
         // Nothing is sealed on top of it by whoever remembers.
         app.key(&root, json!({})).await;
         assert!(matches!(seal::seal(&app.ctx).await, Err(seal::SealError::Refused(_))));
+    }
+
+    async fn a_number_that_stands_twice_is_found_at_the_end_of_a_page_too(engine: Engine) {
+        let app = App::start_with(engine, &[ADMIN[0], ADMIN[1], MANY_KEYS, ("KEYWARD_AUDIT_RETENTION", "1d"), super::support::LONG_SESSIONS]).await;
+        let root = admin(&app).await;
+        many(&app, 1_100).await;
+        seal::seal(&app.ctx).await.unwrap();
+        assert_eq!(verdict(&app, &root, "").await["valid"], true);
+        app.tamper("DROP INDEX audit_entries_by_seq").await;
+        app.tamper("CREATE INDEX audit_entries_by_seq ON audit_entries (seq) WHERE seq IS NOT NULL").await;
+        for seq in [1, 499, 500, 501, 1_000] {
+            // Before and behind the one that was sealed.
+            for id in ["aud_00000000000000000000000000", "aud_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"] {
+                let columns = "at, actor_type, action, resource_type, outcome, seq, previous_hash, hash";
+                sql(&app, &format!("INSERT INTO audit_entries (id, actor_name, {columns}) SELECT '{id}', 'mallory', {columns} FROM audit_entries WHERE seq = {seq}")).await;
+                is_broken(&verdict(&app, &root, "").await, seq, "inserted");
+                let lines = exported(&app, &root.token, "").await;
+                assert!(!offline(&app, &lines, Vec::new()).valid, "{seq}");
+                sql(&app, &format!("DELETE FROM audit_entries WHERE id = '{id}'")).await;
+            }
+        }
+        // Nor is it pruned away.
+        sql(&app, "INSERT INTO audit_entries (id, actor_name, at, actor_type, action, resource_type, outcome, seq, previous_hash, hash) SELECT 'aud_7ZZZZZZZZZZZZZZZZZZZZZZZZZ', 'mallory', at, actor_type, action, resource_type, outcome, seq, previous_hash, hash FROM audit_entries WHERE seq = 500").await;
+        app.advance(Duration::from_hours(48));
+        app.key(&root, json!({})).await;
+        app.key(&root, json!({})).await;
+        seal::seal(&app.ctx).await.unwrap();
+        prune::prune(&app.ctx).await.unwrap();
+        assert_eq!(app.count("SELECT min(seq) FROM audit_entries").await, 1);
     }
 
     async fn ranges_and_stored_checkpoints_are_verified(engine: Engine) {
@@ -318,6 +390,8 @@ both_engines! {
         app.get("/v1/audit/keys").send().await.problem(401, "unauthenticated");
         // The first seal is a checkpoint, and one each hour in which something happens.
         let list = async |query: &str| app.get(&format!("/v1/audit/checkpoints{query}")).token(&root.token).send().await.expect(200).json();
+        // What waits would be sealed late, between two checkpoints of its own.
+        seal::seal(&app.ctx).await.unwrap();
         let before = list("").await["data"].as_array().unwrap().len();
         app.advance(Duration::from_secs(3_700));
         app.key(&root, json!({})).await;
@@ -541,6 +615,33 @@ both_engines! {
         is_broken(&verdict(&app, &root, "").await, old + 1, "signature");
         sql(&app, "DELETE FROM audit_checkpoints WHERE kind = 'pruned'").await;
         is_broken(&verdict(&app, &root, "").await, 1, "removed");
+    }
+
+    async fn what_stands_where_it_was_pruned_is_found(engine: Engine) {
+        let app = App::start_with(engine, &[ADMIN[0], ADMIN[1], MANY_KEYS, ("KEYWARD_AUDIT_RETENTION", "30d"), super::support::LONG_SESSIONS]).await;
+        let root = trail(&app, 10).await;
+        let old = app.count("SELECT max(seq) FROM audit_entries").await;
+        app.tamper("CREATE TABLE saved AS SELECT * FROM audit_entries").await;
+        app.advance(Duration::from_hours(31 * 24));
+        app.key(&root, json!({})).await;
+        seal::seal(&app.ctx).await.unwrap();
+        prune::prune(&app.ctx).await.unwrap();
+        seal::seal(&app.ctx).await.unwrap();
+        assert_eq!(verdict(&app, &root, "").await["pruned_through"], old);
+        let columns = "at, actor_type, action, resource_type, outcome, previous_hash, hash";
+        for seq in [old, 1, 0, -5] {
+            sql(&app, &format!("INSERT INTO audit_entries (id, actor_name, seq, {columns}) SELECT 'aud_01K5ZV8QXW3M7C2R9T4B6D8F0G', 'mallory', {seq}, {columns} FROM audit_entries WHERE seq = {old} + 1")).await;
+            is_broken(&verdict(&app, &root, "").await, seq, "inserted");
+            sql(&app, &format!("DELETE FROM audit_entries WHERE seq = {seq}")).await;
+        }
+        // What an interrupted prune leaves is still the chain.
+        sql(&app, "INSERT INTO audit_entries SELECT * FROM saved WHERE seq > 5").await;
+        let found = verdict(&app, &root, "").await;
+        assert_eq!((&found["valid"], &found["pruned_through"]), (&json!(true), &json!(old)), "{found}");
+        sql(&app, "INSERT INTO audit_entries SELECT * FROM saved WHERE seq = 3").await;
+        is_broken(&verdict(&app, &root, "").await, 3, "inserted");
+        sql(&app, "DELETE FROM audit_entries WHERE seq = 3; UPDATE audit_entries SET actor_name = 'mallory' WHERE seq = 7").await;
+        is_broken(&verdict(&app, &root, "").await, 6, "inserted");
     }
 
     async fn what_is_broken_is_not_pruned(engine: Engine) {

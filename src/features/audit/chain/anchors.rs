@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::clock::Timestamp;
 use crate::infra::audit_key::PublicKey;
 use crate::infra::db::{DbError, Reader};
 
@@ -48,13 +49,35 @@ pub(super) struct Anchors<'a> {
     /// The last place that somebody vouched for.
     pub(super) vouched: i64,
     pub(super) agreed: u64,
+    /// What follows the last checkpoint was sealed after this.
+    pub(super) sealed_after: Timestamp,
 }
 
 impl<'a> Anchors<'a> {
     pub(super) fn new(keys: &'a [PublicKey], mut known: Vec<(i64, Hash)>, from: i64) -> Self {
         known.retain(|(seq, _)| *seq >= from);
         known.sort_unstable();
-        Self { keys, known, at: 0, kept: VecDeque::new(), read: from, seen_signed: false, vouched: from - 1, agreed: 0 }
+        Self {
+            keys,
+            known,
+            at: 0,
+            kept: VecDeque::new(),
+            read: from,
+            seen_signed: false,
+            vouched: from - 1,
+            agreed: 0,
+            sealed_after: Timestamp::EPOCH,
+        }
+    }
+
+    /// Looks up since when the first entries can have been sealed.
+    pub(super) async fn begin(&mut self, reader: &mut Reader) -> Result<(), DbError> {
+        let before = store::checkpoint_before(reader.conn(), self.read).await?;
+        let is_good = |signed: &Signed| self.keys.is_empty() || signed.trust(self.keys, Kind::Head) == Trust::Good;
+        if let Some(before) = before.filter(|before| is_good(&before.signed)) {
+            self.sealed_after = before.at;
+        }
+        Ok(())
     }
 
     /// Reads the checkpoints up to a place.
@@ -77,6 +100,7 @@ impl<'a> Anchors<'a> {
         let (seq, hash) = (walk.expected() - 1, walk.previous());
         while let Some(checkpoint) = self.kept.pop_front_if(|checkpoint| checkpoint.signed.seq <= seq) {
             self.judge(&checkpoint.signed, seq, &hash)?;
+            self.sealed_after = checkpoint.at;
             walk.vouched();
         }
         while let Some((_, known)) = self.known.get(self.at).filter(|(known, _)| *known <= seq) {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::base::clock::Timestamp;
 use crate::base::id::CheckpointId;
 use crate::ctx::Ctx;
 use crate::infra::audit_key::Signer;
 use crate::infra::db::{DbError, Tx};
 
 use super::rules::{self, Kind, Record};
+use super::verify::OUT_OF_TIME;
 use super::{Checkpoint, Signed, guard, memory, store};
 
 /// How long a committed entry may stay unsealed, the time that sealing takes left out.
@@ -74,6 +74,14 @@ async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
     if rows.is_empty() {
         return Ok(false);
     }
+    let now = ctx.now();
+    // Two checkpoints around what is sealed late say when that was: `verify` tells it.
+    let is_late = rows.iter().any(|row| now.since(row.at) > OUT_OF_TIME);
+    if is_late {
+        let signed = Signed::new(keyring, Kind::Head, head.seq, head.hash, now);
+        let id = CheckpointId::generate(now, &*ctx.rng);
+        store::renew_checkpoint(&mut tx, &Checkpoint { id, kind: Kind::Head, at: now, signed }).await?;
+    }
     let mut places = Vec::with_capacity(count);
     for row in rows {
         let mut record = Record::from(row);
@@ -93,14 +101,14 @@ async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
         });
     }
     store::seal(&mut tx, &places).await?;
-    let (before, now) = (head.key_id, ctx.now());
+    let before = head.key_id;
     let head = Signed::new(keyring, Kind::Head, head.seq, head.hash, now);
     let new_key = keyring.signer().map(Signer::public).filter(|_| before != head.key_id);
     if let Some(public) = new_key {
         store::add_key(&mut tx, &public.id(), &public.0, now).await?;
     }
     store::set_head(&mut tx, &head).await?;
-    let kept = keep(ctx, &mut tx, &head, now).await?;
+    let kept = keep(ctx, &mut tx, &head, is_late).await?;
     tx.commit().await?;
     memory::write(keyring, &head).await;
     if let Some(public) = new_key {
@@ -116,10 +124,13 @@ async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
 }
 
 /// Keeps the head as a checkpoint, if it is time for one.
-async fn keep(ctx: &Ctx, tx: &mut Tx, head: &Signed, now: Timestamp) -> Result<bool, DbError> {
+async fn keep(ctx: &Ctx, tx: &mut Tx, head: &Signed, is_late: bool) -> Result<bool, DbError> {
+    let now = head.at.unwrap_or_else(|| ctx.now());
     let last = store::newest_checkpoint(tx.conn(), Kind::Head).await?;
-    let is_due = last
-        .is_none_or(|last| head.seq - last.signed.seq >= CHECKPOINT_ENTRIES || now.since(last.at) >= CHECKPOINT_EVERY);
+    let is_due = is_late
+        || last.is_none_or(|last| {
+            head.seq - last.signed.seq >= CHECKPOINT_ENTRIES || now.since(last.at) >= CHECKPOINT_EVERY
+        });
     if is_due {
         let id = CheckpointId::generate(now, &*ctx.rng);
         let checkpoint = Checkpoint { id, kind: Kind::Head, at: now, signed: head.clone() };

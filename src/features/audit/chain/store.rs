@@ -68,6 +68,15 @@ sql! {
     ADD_CHECKPOINT = Sql::same(
         "INSERT INTO audit_checkpoints (id, kind, seq, hash, at, key_id, signature) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     );
+    // Says again, at a later time, what the head is: the hash that stands there stays, whatever it is.
+    RENEW_CHECKPOINT = Sql::same(
+        "INSERT INTO audit_checkpoints (id, kind, seq, hash, at, key_id, signature) VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (kind, seq) DO UPDATE SET at = excluded.at, key_id = excluded.key_id, signature = excluded.signature",
+    );
+    CHECKPOINT_BEFORE = Sql::same(
+        "SELECT id, kind, seq, hash, at, key_id, signature FROM audit_checkpoints
+         WHERE kind = $1 AND seq < $2 ORDER BY seq DESC LIMIT 1",
+    );
     NEWEST_CHECKPOINT = Sql::same(
         "SELECT id, kind, seq, hash, at, key_id, signature FROM audit_checkpoints WHERE kind = $1 ORDER BY seq DESC LIMIT 1",
     );
@@ -217,9 +226,19 @@ pub(super) async fn hash_at(conn: Conn<'_>, seq: i64) -> Result<Option<Hash>, Db
     Ok(found.map(|bytes| hash(bytes.unwrap_or_default())))
 }
 
-/// Sealed entries after one place and up to another.
+/// Sealed entries after one place and up to another. Never ends between two of the same number: the next page, which begins
+/// after that number, would pass over the second one.
 pub(super) async fn page(conn: Conn<'_>, after: i64, last: i64, limit: i64) -> Result<Vec<Row>, DbError> {
-    on!(conn, PAGE, |c, sql| sqlx::query_as(sql).bind(after).bind(last).bind(limit).fetch_all(c).await)
+    let mut rows: Vec<Row> =
+        on!(conn, PAGE, |c, sql| sqlx::query_as(sql).bind(after).bind(last).bind(limit + 1).fetch_all(c).await)?;
+    let is_more = i64::try_from(rows.len()).is_ok_and(|length| length > limit);
+    if is_more
+        && let [.., before, next] = rows.as_slice()
+        && before.seq != next.seq
+    {
+        rows.pop();
+    }
+    Ok(rows)
 }
 
 /// A project's sealed entries before a time, oldest first.
@@ -315,10 +334,36 @@ pub(super) async fn add_checkpoint(tx: &mut Tx, checkpoint: &Checkpoint) -> Resu
         .map(|_| ()))
 }
 
+/// Keeps a checkpoint, in the place of an earlier one of the same entry.
+pub(super) async fn renew_checkpoint(tx: &mut Tx, checkpoint: &Checkpoint) -> Result<(), DbError> {
+    let signed = &checkpoint.signed;
+    on!(tx.conn(), RENEW_CHECKPOINT, |c, sql| sqlx::query(sql)
+        .bind(checkpoint.id)
+        .bind(checkpoint.kind.word())
+        .bind(signed.seq)
+        .bind(&signed.hash[..])
+        .bind(checkpoint.at)
+        .bind(signed.key_id.as_deref())
+        .bind(signed.signature.as_deref())
+        .execute(c)
+        .await
+        .map(|_| ()))
+}
+
 /// The newest checkpoint of a kind.
 pub(super) async fn newest_checkpoint(conn: Conn<'_>, kind: Kind) -> Result<Option<Checkpoint>, DbError> {
     let row: Option<CheckpointRow> =
         on!(conn, NEWEST_CHECKPOINT, |c, sql| sqlx::query_as(sql).bind(kind.word()).fetch_optional(c).await)?;
+    Ok(row.map(Checkpoint::from))
+}
+
+/// The newest checkpoint of a head before a place.
+pub(super) async fn checkpoint_before(conn: Conn<'_>, seq: i64) -> Result<Option<Checkpoint>, DbError> {
+    let row: Option<CheckpointRow> = on!(conn, CHECKPOINT_BEFORE, |c, sql| sqlx::query_as(sql)
+        .bind(Kind::Head.word())
+        .bind(seq)
+        .fetch_optional(c)
+        .await)?;
     Ok(row.map(Checkpoint::from))
 }
 

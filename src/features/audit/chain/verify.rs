@@ -17,8 +17,9 @@ use super::{Signed, SignedView, Trust, store};
 const PAGE: i64 = 500;
 /// Unsealed entries that are counted: more are more than enough.
 const UNSEALED: i64 = 10_000;
-/// Time runs forwards along the chain, but for transactions that took long and clocks that differ.
-const OUT_OF_TIME: Duration = Duration::from_mins(5);
+/// Time runs forwards along the chain, but for transactions that took long and clocks that differ; and what happens is sealed
+/// at once.
+pub(super) const OUT_OF_TIME: Duration = Duration::from_mins(5);
 
 /// What is asked.
 #[derive(Debug, Default)]
@@ -80,8 +81,8 @@ pub struct Verdict {
     /// Since when the oldest of them waits.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest_unsealed_at: Option<Timestamp>,
-    /// Entries that were sealed after others which are more than five minutes younger: written late, or put in with an old
-    /// time.
+    /// Entries that were sealed more than five minutes after the time they name, or after others which are that much younger:
+    /// sealed late, written late, or put in with an old time.
     pub backdated: u64,
     /// The first of them.
     pub first_backdated_seq: Option<i64>,
@@ -166,7 +167,7 @@ async fn once(ctx: &Ctx, asked: &Asked) -> Result<Verdict, VerifyError> {
     let mut reader = ctx.db.reader().await?;
     let pruned = store::newest_checkpoint(reader.conn(), Kind::Pruned).await?;
     let head = store::head(reader.conn()).await?;
-    let (_, highest) = store::ends(reader.conn()).await?;
+    let (lowest, highest) = store::ends(reader.conn()).await?;
     let pruned_through = pruned.as_ref().map_or(0, |pruned| pruned.signed.seq);
     let end = head.as_ref().map_or(highest.unwrap_or(pruned_through), |head| head.seq);
     let from = asked.from.unwrap_or(0).max(pruned_through + 1);
@@ -181,6 +182,13 @@ async fn once(ctx: &Ctx, asked: &Asked) -> Result<Verdict, VerifyError> {
 
     if let Some(pruned) = &pruned
         && let Some(broken) = untrusted(&pruned.signed, keyring.trusted(), Kind::Pruned, pruned_through)
+    {
+        verdict.broken(broken);
+        return Ok(verdict);
+    }
+    if let Some(pruned) = pruned.as_ref().filter(|_| lowest.is_some_and(|lowest| lowest <= pruned_through))
+        && (from == pruned_through + 1 || to == end)
+        && let Some(broken) = left_over(&mut reader, &pruned.signed).await?
     {
         verdict.broken(broken);
         return Ok(verdict);
@@ -200,6 +208,7 @@ async fn once(ctx: &Ctx, asked: &Asked) -> Result<Verdict, VerifyError> {
     let mut known = asked.known.clone();
     known.extend(remembered);
     let mut anchors = Anchors::new(keyring.trusted(), known, from);
+    anchors.begin(&mut reader).await?;
     let mut walk = Walk::new(from, previous);
     let walked = along(ctx, &mut reader, &mut walk, &mut anchors, &mut verdict, asked.budget).await;
     verdict.checked = walk.checked();
@@ -225,6 +234,47 @@ async fn once(ctx: &Ctx, asked: &Asked) -> Result<Verdict, VerifyError> {
         None => verdict.valid = true,
     }
     Ok(verdict)
+}
+
+/// What stands before the beginning, although it was pruned: a prune that is under way, or was interrupted, leaves the last
+/// part of what it removes, which ends with what the statement names. Anything else was put in.
+async fn left_over(reader: &mut Reader, pruned: &Signed) -> Result<Option<Broken>, DbError> {
+    let mut tried = None;
+    loop {
+        let (lowest, _) = store::ends(reader.conn()).await?;
+        let Some(lowest) = lowest.filter(|lowest| *lowest <= pruned.seq) else { return Ok(None) };
+        if tried == Some(lowest) {
+            let detail =
+                format!("entry {lowest} stands before the beginning, and isn't what was pruned through {}", pruned.seq);
+            return Ok(Some(Broken::new(lowest, Reason::Inserted, detail)));
+        }
+        // Once more where it goes wrong, but only as long as a prune goes on meanwhile.
+        tried = Some(lowest);
+        if ends_with(reader, lowest, pruned).await? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Whether the entries from one on are a chain that ends with a statement's.
+async fn ends_with(reader: &mut Reader, first: i64, pruned: &Signed) -> Result<bool, DbError> {
+    let mut walk: Option<Walk> = None;
+    let mut after = first.saturating_sub(1);
+    while after < pruned.seq {
+        let rows = store::page(reader.conn(), after, pruned.seq, PAGE).await?;
+        let Some(last) = rows.last().and_then(|row| row.seq) else { break };
+        after = last;
+        for row in rows {
+            let record = Record::from(row);
+            // What was before the first of them is gone: it says itself what it follows.
+            let walk = walk.get_or_insert_with(|| Walk::new(first, record.stored_previous().unwrap_or(START)));
+            if walk.push(record).is_err() || walk.is_broken() {
+                return Ok(false);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(walk.is_some_and(|walk| walk.expected() == pruned.seq + 1 && walk.previous() == pruned.hash))
 }
 
 enum Stopped {
@@ -274,7 +324,9 @@ async fn along(
             let (at, seq) = (row.at, row.seq.unwrap_or(0));
             walk.push(Record::from(row))?;
             if !walk.is_broken() {
-                verdict.in_time(&mut latest, at, seq);
+                let mut earliest = latest.max(anchors.sealed_after);
+                verdict.in_time(&mut earliest, at, seq);
+                latest = latest.max(at);
                 anchors.compare(walk)?;
             }
         }

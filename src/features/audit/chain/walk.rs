@@ -150,6 +150,11 @@ impl Walk {
             self.checked += 1;
             return Ok(());
         }
+        let place = self.expected - 1;
+        if self.checked > 0 && entry.seq == place && stored != Some(entry.digest(self.expected, &self.previous)) {
+            let detail = format!("two entries stand as number {place}, which was sealed once");
+            return Err(Broken::new(place, Reason::Inserted, detail));
+        }
         let mut suspicion = Box::new(Suspicion { entry: entry.clone(), next: None, looked: 0, found: None });
         if let Some(broken) = self.look(&mut suspicion, &entry) {
             return Err(broken);
@@ -346,6 +351,24 @@ mod tests {
             for is_sealed in [false, true] {
                 let found = tampered(insert(at, is_sealed));
                 assert_eq!(found, Err((i64::try_from(at).unwrap() + 1, Reason::Inserted)), "{at} {is_sealed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_stands_twice_is_named() {
+        for is_forged_first in [false, true] {
+            for is_hashed_anew in [false, true] {
+                let twice = |c: &mut Vec<Record>| {
+                    let mut extra = c[4].clone();
+                    extra.actor.name = Some("mallory".to_owned());
+                    if is_hashed_anew {
+                        let previous = extra.stored_previous().unwrap();
+                        seal(&mut extra, 5, previous);
+                    }
+                    c.insert(if is_forged_first { 4 } else { 5 }, extra);
+                };
+                assert_eq!(tampered(twice), Err((5, Reason::Inserted)), "{is_forged_first} {is_hashed_anew}");
             }
         }
     }
