@@ -24,6 +24,76 @@ async fn sealed(beside: &mut Beside) {
     panic!("entries stay unsealed");
 }
 
+/// What a file says about itself proves nothing; `t` is the export there, and `good` a checkpoint of it.
+fn forged_files_are_refused(elsewhere: &std::path::Path, public: &str, text: &str) {
+    let check = |arguments: &[&str]| run(elsewhere, &[], &[&["audit", "verify"], arguments].concat(), "");
+    // Forged without the key: the file's own words about itself are worth nothing.
+    let write = |name: &str, text: &str| std::fs::write(elsewhere.join(name), text).unwrap();
+    let zeros = "00".repeat(32);
+    let header = |first: &str, scope: &str| {
+        format!(
+            "{{\"exported_at\":\"2026-11-20T00:00:00Z\",\"first_seq\":{first},\"previous_hash\":\"{zeros}\",\"pruned\":null,\"scope\":\"{scope}\",\"type\":\"header\",\"version\":1}}"
+        )
+    };
+    let trailer = |entries: usize, head: &str| {
+        format!("{{\"entries\":{entries},\"head\":{head},\"key_id\":null,\"public_key\":null,\"type\":\"trailer\"}}")
+    };
+    let start = format!("{{\"at\":null,\"hash\":\"{zeros}\",\"key_id\":null,\"seq\":0,\"signature\":null}}");
+    write("empty", &format!("{}\n{}\n", header("1", "trail"), trailer(0, &start)));
+    write("below", &format!("{}\n{}\n", header("-2", "trail"), trailer(0, &start)));
+    let (out, err) = ended(&check(&["--file", "empty", "--public-key", public]), 1);
+    assert!(out.is_empty() && err.contains("nothing to verify: the trail is empty, and not signed"), "{out}{err}");
+    for file in ["empty", "below"] {
+        let (out, err) = ended(&check(&["--file", file, "--public-key", public, "--checkpoint", "good"]), 1);
+        assert!(out.is_empty() && err.contains("broken at entry"), "{out}{err}");
+    }
+    // One beyond the end.
+    write("later", &json!({"seq": 4_000, "hash": zeros}).to_string());
+    let (_, err) = ended(&check(&["--file", "t", "--public-key", public, "--checkpoint", "later"]), 1);
+    assert!(err.contains("truncated"), "{err}");
+    // The trail with an entry edited, hashed anew, and called an export of projects.
+    let lines: Vec<&str> = text.lines().collect();
+    let mut record: Record = serde_json::from_str(lines[3]).unwrap();
+    let truth = json!({"seq": record.seq, "hash": record.hash}).to_string();
+    write("truth", &truth);
+    ended(&check(&["--file", "t", "--public-key", public, "--checkpoint", "truth"]), 0);
+    "key.forge".clone_into(&mut record.action);
+    record.hash = Some(hex::encode(record.digest(record.seq, &record.stored_previous().unwrap())));
+    let forged = String::from_utf8(record.line()).unwrap();
+    let entries = [&lines[1..3], &[forged.as_str()], &lines[4..lines.len() - 1]].concat();
+    let projects = header("null", "projects").replace(&format!("\"{zeros}\""), "null");
+    write("projects", &format!("{projects}\n{}\n{}\n", entries.join("\n"), trailer(entries.len(), "null")));
+    write("renamed", &text.replacen("\"scope\":\"trail\"", "\"scope\":\"projects\"", 1));
+    let (out, err) = ended(&check(&["--file", "projects", "--public-key", public]), 1);
+    assert!(out.is_empty() && err.contains("NOT PROVEN") && err.contains("anybody could have made"), "{out}{err}");
+    let (out, _) = ended(&check(&["--file", "projects", "--public-key", public, "--entries-only"]), 0);
+    assert!(out.starts_with("NOT PROVEN") && !out.contains("sealed"), "{out}");
+    for (flags, status) in [(&[][..], 1), (&["--entries-only"], 0)] {
+        let (out, _) = ended(
+            &check(&[&["--file", "projects", "--public-key", public, "--format", "json"], flags].concat()),
+            status,
+        );
+        let told: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (&told["valid"], &told["proven"], &told["scope"]),
+            (&Value::Null, &json!(false), &json!("projects")),
+            "{told}"
+        );
+    }
+    for file in ["projects", "renamed"] {
+        let (_, err) =
+            ended(&check(&["--file", file, "--public-key", public, "--checkpoint", "truth", "--entries-only"]), 1);
+        assert!(err.contains(if file == "renamed" { "changed" } else { "rewritten" }), "{err}");
+    }
+    let (out, _) = ended(&check(&["--file", "t", "--public-key", public, "--format", "json"]), 0);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&told["valid"], &told["proven"], &told["scope"]),
+        (&json!(true), &json!(true), &json!("trail")),
+        "{told}"
+    );
+}
+
 both_engines! {
     async fn a_trail_is_verified_exported_and_verified_elsewhere(engine: Engine) {
         let scratch = Scratch::new(engine).await;
@@ -72,53 +142,7 @@ both_engines! {
         std::fs::write(elsewhere.path().join("edited"), text.replacen("key.create", "key.delete", 1)).unwrap();
         let (_, err) = ended(&check(&["--file", "edited", "--public-key", &public]), 1);
         assert!(err.contains("broken at entry") && err.contains("changed"), "{err}");
-        // Forged without the key: the file's own words about itself are worth nothing.
-        let write = |name: &str, text: &str| std::fs::write(elsewhere.path().join(name), text).unwrap();
-        let zeros = "00".repeat(32);
-        let header = |first: &str, scope: &str| format!("{{\"exported_at\":\"2026-11-20T00:00:00Z\",\"first_seq\":{first},\"previous_hash\":\"{zeros}\",\"pruned\":null,\"scope\":\"{scope}\",\"type\":\"header\",\"version\":1}}");
-        let trailer = |entries: usize, head: &str| format!("{{\"entries\":{entries},\"head\":{head},\"key_id\":null,\"public_key\":null,\"type\":\"trailer\"}}");
-        let start = format!("{{\"at\":null,\"hash\":\"{zeros}\",\"key_id\":null,\"seq\":0,\"signature\":null}}");
-        write("empty", &format!("{}\n{}\n", header("1", "trail"), trailer(0, &start)));
-        write("below", &format!("{}\n{}\n", header("-2", "trail"), trailer(0, &start)));
-        let (out, err) = ended(&check(&["--file", "empty", "--public-key", &public]), 1);
-        assert!(out.is_empty() && err.contains("nothing to verify: the trail is empty, and not signed"), "{out}{err}");
-        for file in ["empty", "below"] {
-            let (out, err) = ended(&check(&["--file", file, "--public-key", &public, "--checkpoint", "good"]), 1);
-            assert!(out.is_empty() && err.contains("broken at entry"), "{out}{err}");
-        }
-        // One beyond the end.
-        write("later", &json!({"seq": 4_000, "hash": zeros}).to_string());
-        let (_, err) = ended(&check(&["--file", "t", "--public-key", &public, "--checkpoint", "later"]), 1);
-        assert!(err.contains("truncated"), "{err}");
-        // The trail with an entry edited, hashed anew, and called an export of projects.
-        let lines: Vec<&str> = text.lines().collect();
-        let mut record: Record = serde_json::from_str(lines[3]).unwrap();
-        let truth = json!({"seq": record.seq, "hash": record.hash}).to_string();
-        write("truth", &truth);
-        ended(&check(&["--file", "t", "--public-key", &public, "--checkpoint", "truth"]), 0);
-        record.action = "key.forge".to_owned();
-        record.hash = Some(hex::encode(record.digest(record.seq, &record.stored_previous().unwrap())));
-        let forged = String::from_utf8(record.line()).unwrap();
-        let entries = [&lines[1..3], &[forged.as_str()], &lines[4..lines.len() - 1]].concat();
-        let projects = header("null", "projects").replace(&format!("\"{zeros}\""), "null");
-        write("projects", &format!("{projects}\n{}\n{}\n", entries.join("\n"), trailer(entries.len(), "null")));
-        write("renamed", &text.replacen("\"scope\":\"trail\"", "\"scope\":\"projects\"", 1));
-        let (out, err) = ended(&check(&["--file", "projects", "--public-key", &public]), 1);
-        assert!(out.is_empty() && err.contains("NOT PROVEN") && err.contains("anybody could have made"), "{out}{err}");
-        let (out, _) = ended(&check(&["--file", "projects", "--public-key", &public, "--entries-only"]), 0);
-        assert!(out.starts_with("NOT PROVEN") && !out.contains("sealed"), "{out}");
-        for (flags, status) in [(&[][..], 1), (&["--entries-only"], 0)] {
-            let (out, _) = ended(&check(&[&["--file", "projects", "--public-key", &public, "--format", "json"], flags].concat()), status);
-            let told: Value = serde_json::from_str(&out).unwrap();
-            assert_eq!((&told["valid"], &told["proven"], &told["scope"]), (&Value::Null, &json!(false), &json!("projects")), "{told}");
-        }
-        for file in ["projects", "renamed"] {
-            let (_, err) = ended(&check(&["--file", file, "--public-key", &public, "--checkpoint", "truth", "--entries-only"]), 1);
-            assert!(err.contains(if file == "renamed" { "changed" } else { "rewritten" }), "{err}");
-        }
-        let (out, _) = ended(&check(&["--file", "t", "--public-key", &public, "--format", "json"]), 0);
-        let told: Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((&told["valid"], &told["proven"], &told["scope"]), (&json!(true), &json!(true), &json!("trail")), "{told}");
+        forged_files_are_refused(elsewhere.path(), &public, &text);
         for wrong in [
             &["--entries-only"][..],
             &["--file", "t"],
