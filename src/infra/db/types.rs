@@ -2,9 +2,13 @@
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::PgValueFormat;
 use sqlx::{Database, Decode, Encode, Postgres, Sqlite, Type};
 
 use crate::base::clock::Timestamp;
+
+/// 2000-01-01T00:00:00Z, from which Postgres counts microseconds.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 type Native = chrono::DateTime<chrono::Utc>;
 
@@ -26,7 +30,13 @@ impl Encode<'_, Postgres> for Timestamp {
 
 impl<'r> Decode<'r, Postgres> for Timestamp {
     fn decode(value: <Postgres as Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-        <Native as Decode<Postgres>>::decode(value).map(Self::new)
+        if value.format() == PgValueFormat::Text {
+            return <Native as Decode<Postgres>>::decode(value).map(Self::new);
+        }
+        // Not through chrono, which panics at what the engine can hold and it can't: `infinity`, for one.
+        let micros = <i64 as Decode<Postgres>>::decode(value)?;
+        let at = micros.checked_add(POSTGRES_EPOCH).and_then(Self::from_micros);
+        at.ok_or_else(|| "a time outside of the calendar".into())
     }
 }
 

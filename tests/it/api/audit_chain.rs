@@ -262,11 +262,53 @@ both_engines! {
         let found = chain::verify::verify(&other, &chain::verify::Asked { known, ..Default::default() }).await.unwrap();
         assert!(!found.valid, "{found:?}");
         // What is written from then on is in time.
-        let root = app.login("root", crate::harness::PASSWORD).await;
+        let root = admin(&app).await;
         app.key(&root, json!({})).await;
         seal::seal(&other).await.unwrap();
         let found = chain::verify::verify(&other, &chain::verify::Asked::default()).await.unwrap();
         assert_eq!((found.valid, found.backdated), (true, count), "{found:?}");
+    }
+
+    async fn what_cannot_be_read_is_named_and_keeps_nothing_else_from_being_sealed(engine: Engine) {
+        let (far, id) = match engine {
+            Engine::Sqlite => ("9223372036854775807", "aud_01K5ZV8QXW3M7C2R9T4B6D8F0G"),
+            Engine::Postgres => ("'infinity'", "aud_01K5ZV8QXW3M7C2R9T4B6D8F0G"),
+        };
+        for (tampering, reason) in [
+            (format!("UPDATE audit_entries SET at = {far} WHERE seq = 6"), "changed"),
+            (format!("UPDATE audit_head SET at = {far}"), "head_changed"),
+            (format!("UPDATE audit_checkpoints SET at = {far}"), "checkpoint_changed"),
+        ] {
+            let app = start(engine).await;
+            let root = trail(&app, 8).await;
+            sql(&app, &tampering).await;
+            let found = verdict(&app, &root, "").await;
+            assert_eq!((&found["valid"], &found["reason"]), (&json!(false), &json!(reason)), "{tampering}: {found}");
+            assert!(reason != "changed" || found["first_broken_seq"] == 6, "{found}");
+        }
+        let app = start(engine).await;
+        let root = trail(&app, 8).await;
+        sql(&app, &format!("INSERT INTO audit_entries (id, at, actor_type, action, resource_type, outcome) VALUES ('{id}', {far}, 'system', 'x', 'x', 'success')")).await;
+        app.key(&root, json!({})).await;
+        seal::seal(&app.ctx).await.unwrap();
+        assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE seq IS NULL").await, 1, "only that one waits");
+        let found = verdict(&app, &root, "").await;
+        assert_eq!((&found["valid"], &found["reason"], &found["unsealed"]), (&json!(false), &json!("changed"), &json!(1)), "{found}");
+        assert!(text(&found, "detail").contains(id), "{found}");
+    }
+
+    async fn changes_are_compared_as_they_are_written(engine: Engine) {
+        let app = start(engine).await;
+        let root = trail(&app, 8).await;
+        // Postgres keeps neither blanks nor what stands twice.
+        let Db::Sqlite(_) = &app.ctx.db else { return };
+        for edit in ["replace(changes, '{\"after\":', '{\"after\":{\"name\":\"forged\"},\"after\":')", "' ' || changes", "replace(changes, ':', ': ')"] {
+            let kept = texts(&app, "SELECT changes FROM audit_entries WHERE seq = 6".to_owned()).await.remove(0);
+            sql(&app, &format!("UPDATE audit_entries SET changes = {edit} WHERE seq = 6")).await;
+            is_broken(&verdict(&app, &root, "").await, 6, "changed");
+            sql(&app, &format!("UPDATE audit_entries SET changes = '{kept}' WHERE seq = 6")).await;
+            assert_eq!(verdict(&app, &root, "").await["valid"], true);
+        }
     }
 
     async fn a_trail_that_was_rolled_back_is_found(engine: Engine) {

@@ -245,7 +245,8 @@ async fn project_page(
     let entries = entries + rows.len() as u64;
     let is_full = i64::try_from(rows.len()).is_ok_and(|length| length == PAGE);
     let after = if let Some(row) = rows.last().filter(|_| is_full) {
-        (row.at, row.id.clone())
+        // One without a readable time isn't found by a time.
+        (row.at.unwrap_or(after.0), row.id.clone())
     } else {
         left.pop();
         (since, String::new())
@@ -253,7 +254,7 @@ async fn project_page(
     Ok((text(rows), State::Projects { left, after, until, since, entries }))
 }
 
-fn text(rows: Vec<store::Row>) -> Vec<u8> {
+fn text(rows: Vec<super::row::Row>) -> Vec<u8> {
     let mut text = Vec::with_capacity(640 * rows.len());
     for row in rows {
         text.extend(Record::from(row).line());

@@ -13,6 +13,7 @@ mod guard;
 pub mod http;
 mod memory;
 pub mod prune;
+mod row;
 pub mod rules;
 pub mod seal;
 pub mod store;

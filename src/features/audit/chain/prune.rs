@@ -50,13 +50,13 @@ async fn oldest(ctx: &Ctx, after: i64, hash: Hash, until: Timestamp) -> Result<O
     let Some(head) = store::head(ctx.db.reader().await?.conn()).await? else { return Ok(None) };
     let mut walk = Walk::new(after + 1, hash);
     let mut place = after;
-    while place < head.seq - 1 {
+    while place < head.seq.saturating_sub(1) {
         // A connection a page: a long trail must not keep one.
-        let rows = store::page(ctx.db.reader().await?.conn(), place, head.seq - 1, PAGE).await?;
+        let rows = store::page(ctx.db.reader().await?.conn(), place, head.seq.saturating_sub(1), PAGE).await?;
         let Some(last) = rows.last().and_then(|row| row.seq) else { break };
         place = last;
         for row in rows {
-            if row.at >= until {
+            if row.at.is_some_and(|at| at >= until) {
                 return Ok((walk.expected() > after + 1).then(|| (walk.expected() - 1, walk.previous())));
             }
             let pushed = walk.push(Record::from(row));

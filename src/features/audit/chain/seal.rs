@@ -1,5 +1,6 @@
 //! Giving places to what was committed: the chain grows here, and nowhere else.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::base::id::CheckpointId;
@@ -7,12 +8,15 @@ use crate::ctx::Ctx;
 use crate::infra::audit_key::Signer;
 use crate::infra::db::{DbError, Tx};
 
-use super::rules::{self, Kind, Record};
+use super::rules::{self, Kind};
 use super::verify::OUT_OF_TIME;
 use super::{Checkpoint, Signed, guard, memory, store};
 
 /// How long a committed entry may stay unsealed, the time that sealing takes left out.
 pub const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Whether entries that can't be read were spoken of: once is enough.
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Entries that are sealed in one transaction: a change that waits for it waits for a moment only.
 const BATCH: i64 = 500;
@@ -39,10 +43,21 @@ pub enum SealError {
 /// The storage, or the chain isn't as it was left.
 pub async fn seal(ctx: &Ctx) -> Result<(), SealError> {
     // Asked without the head's lock, which on SQLite is everybody's.
+    let mut skipped = 0;
     while store::is_unsealed(ctx.db.reader().await?.conn()).await? {
-        if !batch(ctx).await? {
+        let (unreadable, is_more) = batch(ctx, skipped).await?;
+        skipped += unreadable;
+        if !is_more {
             break;
         }
+    }
+    if skipped == 0 {
+        TOLD.store(false, Ordering::Relaxed);
+    } else if !TOLD.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            entries = skipped,
+            "entries of the audit trail can't be read, and aren't sealed: run `keyward audit verify`"
+        );
     }
     Ok(())
 }
@@ -57,8 +72,8 @@ pub async fn seal_now(ctx: &Ctx) {
     }
 }
 
-/// Seals some; says whether there may be more.
-async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
+/// Seals some, behind so many that can't be read; says how many more of those there were, and whether there may be more.
+async fn batch(ctx: &Ctx, skip: i64) -> Result<(i64, bool), SealError> {
     let keyring = ctx.keyring();
     let mut tx = ctx.db.begin().await?;
     store::lock_head(&mut tx).await?;
@@ -68,25 +83,31 @@ async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
         Err(why) => return Err(SealError::Refused(why)),
     };
     // It is there: the guard has seen it.
-    let Some(mut head) = head else { return Ok(false) };
-    let rows = store::unsealed(&mut tx, BATCH).await?;
-    let count = rows.len();
+    let Some(mut head) = head else { return Ok((0, false)) };
+    let mut rows = store::unsealed(tx.conn(), BATCH, skip).await?;
+    let found = i64::try_from(rows.len()).unwrap_or(BATCH);
+    // They stay where they are, and the others go on.
+    rows.retain(|row| row.is_readable);
+    let unreadable = found - i64::try_from(rows.len()).unwrap_or(found);
+    let is_more = found == BATCH;
     if rows.is_empty() {
-        return Ok(false);
+        return Ok((unreadable, is_more));
     }
     let now = ctx.now();
     // Two checkpoints around what is sealed late say when that was: `verify` tells it.
-    let is_late = rows.iter().any(|row| now.since(row.at) > OUT_OF_TIME);
+    let is_late = rows.iter().any(|row| row.at.is_some_and(|at| now.since(at) > OUT_OF_TIME));
     if is_late {
         let signed = Signed::new(keyring, Kind::Head, head.seq, head.hash, now);
         let id = CheckpointId::generate(now, &*ctx.rng);
         store::renew_checkpoint(&mut tx, &Checkpoint { id, kind: Kind::Head, at: now, signed }).await?;
     }
-    let mut places = Vec::with_capacity(count);
+    let mut places = Vec::with_capacity(rows.len());
     for row in rows {
-        let mut record = Record::from(row);
+        let is_as_written = row.is_as_written;
+        let mut record = row.into_unsealed();
+        // Written anew where that isn't what is hashed, letter by letter.
         if let Some(changes) = &mut record.changes
-            && rules::make_exact(changes)
+            && (rules::make_exact(changes) || !is_as_written)
         {
             store::rewrite(&mut tx, &record.id, changes).await?;
         }
@@ -120,7 +141,7 @@ async fn batch(ctx: &Ctx) -> Result<bool, SealError> {
         let (key_id, signature) = (view.key_id.as_deref(), view.signature.as_deref());
         tracing::info!(seq = view.seq, hash = view.hash, at = %now, key_id, signature, "checkpoint of the audit trail");
     }
-    Ok(i64::try_from(count).is_ok_and(|count| count == BATCH))
+    Ok((unreadable, is_more))
 }
 
 /// Keeps the head as a checkpoint, if it is time for one.

@@ -9,7 +9,8 @@ use crate::base::page::{Cursor, Limit};
 use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
 
-use super::rules::{Hash, Kind, Record, RecordActor, RecordResource};
+use super::row::{Lenient, Row, rows};
+use super::rules::{Hash, Kind};
 use super::{Checkpoint, Signed};
 
 sql! {
@@ -17,7 +18,7 @@ sql! {
     UNSEALED = Sql::same(
         "SELECT id, seq, at, actor_type, actor_id, actor_name, action, resource_type, resource_id, project_id, outcome,
              request_id, ip, user_agent, CAST(changes AS TEXT) AS changes, previous_hash, hash
-         FROM audit_entries WHERE seq IS NULL ORDER BY at, id LIMIT $1",
+         FROM audit_entries WHERE seq IS NULL ORDER BY at, id LIMIT $1 OFFSET $2",
     );
     COUNT_UNSEALED = Sql::same(
         "SELECT count(*), min(at) FROM (SELECT at FROM audit_entries WHERE seq IS NULL ORDER BY at, id LIMIT $1) u",
@@ -92,63 +93,23 @@ sql! {
     KEYS = Sql::same("SELECT id, public_key, since FROM audit_keys ORDER BY since DESC, id DESC LIMIT $1");
 }
 
-/// The row of an entry, as it stands there.
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct Row {
-    pub(super) id: String,
-    pub(super) seq: Option<i64>,
-    pub(super) at: Timestamp,
-    actor_type: String,
-    actor_id: Option<String>,
-    actor_name: Option<String>,
-    action: String,
-    resource_type: String,
-    resource_id: Option<String>,
-    project_id: Option<String>,
-    outcome: String,
-    request_id: Option<String>,
-    ip: Option<String>,
-    user_agent: Option<String>,
-    changes: Option<String>,
-    previous_hash: Option<Vec<u8>>,
-    hash: Option<Vec<u8>>,
-}
-
-impl From<Row> for Record {
-    fn from(row: Row) -> Self {
-        Self {
-            id: row.id,
-            seq: row.seq.unwrap_or(0),
-            at: row.at.to_string(),
-            actor: RecordActor { kind: row.actor_type, id: row.actor_id, name: row.actor_name },
-            action: row.action,
-            resource: RecordResource { kind: row.resource_type, id: row.resource_id },
-            project_id: row.project_id,
-            outcome: row.outcome,
-            request_id: row.request_id,
-            ip: row.ip,
-            user_agent: row.user_agent,
-            // What isn't JSON any more is text: never what was sealed.
-            changes: row.changes.map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into())),
-            previous_hash: row.previous_hash.map(hex::encode).unwrap_or_default(),
-            hash: row.hash.map(hex::encode),
-        }
-    }
-}
-
 /// Whether anything waits to be sealed.
 pub(super) async fn is_unsealed(conn: Conn<'_>) -> Result<bool, DbError> {
     on!(conn, IS_UNSEALED, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)
 }
 
 /// What waits to be sealed, in the order in which it will be.
-pub(super) async fn unsealed(tx: &mut Tx, limit: i64) -> Result<Vec<Row>, DbError> {
-    on!(tx.conn(), UNSEALED, |c, sql| sqlx::query_as(sql).bind(limit).fetch_all(c).await)
+pub(super) async fn unsealed(conn: Conn<'_>, limit: i64, skip: i64) -> Result<Vec<Row>, DbError> {
+    let is_text = matches!(conn, Conn::Sqlite(_));
+    let raw = on!(conn, UNSEALED, |c, sql| sqlx::query_as(sql).bind(limit).bind(skip).fetch_all(c).await)?;
+    Ok(rows(raw, is_text))
 }
 
 /// How many wait, up to so many, and the oldest one's time.
 pub(super) async fn count_unsealed(conn: Conn<'_>, most: i64) -> Result<(i64, Option<Timestamp>), DbError> {
-    on!(conn, COUNT_UNSEALED, |c, sql| sqlx::query_as(sql).bind(most).fetch_one(c).await)
+    let (count, oldest): (i64, Lenient<Option<Timestamp>>) =
+        on!(conn, COUNT_UNSEALED, |c, sql| sqlx::query_as(sql).bind(most).fetch_one(c).await)?;
+    Ok((count, oldest.0.flatten()))
 }
 
 /// One entry's place.
@@ -177,11 +138,22 @@ pub(super) async fn lock_head(tx: &mut Tx) -> Result<(), DbError> {
 
 #[derive(Debug, sqlx::FromRow)]
 struct HeadRow {
-    seq: i64,
-    hash: Vec<u8>,
-    at: Option<Timestamp>,
-    key_id: Option<String>,
-    signature: Option<Vec<u8>>,
+    seq: Lenient<i64>,
+    hash: Lenient<Vec<u8>>,
+    at: Lenient<Option<Timestamp>>,
+    key_id: Lenient<Option<String>>,
+    signature: Lenient<Option<Vec<u8>>>,
+}
+
+/// A statement; one that can't be read in all its parts is unsigned, and about an entry that there isn't.
+fn signed(row: HeadRow) -> Signed {
+    let seq = row.seq.0.unwrap_or_default();
+    match (row.hash.0, row.at.0, row.key_id.0, row.signature.0) {
+        (Some(bytes), Some(at), Some(key_id), Some(signature)) => {
+            Signed { seq, hash: hash(bytes), at, key_id, signature }
+        }
+        _ => Signed { seq, hash: hash(Vec::new()), at: None, key_id: None, signature: None },
+    }
 }
 
 fn hash(bytes: Vec<u8>) -> Hash {
@@ -192,13 +164,7 @@ fn hash(bytes: Vec<u8>) -> Hash {
 /// The head; `None` where somebody has removed it.
 pub(super) async fn head(conn: Conn<'_>) -> Result<Option<Signed>, DbError> {
     let row: Option<HeadRow> = on!(conn, HEAD, |c, sql| sqlx::query_as(sql).fetch_optional(c).await)?;
-    Ok(row.map(|row| Signed {
-        seq: row.seq,
-        hash: hash(row.hash),
-        at: row.at,
-        key_id: row.key_id,
-        signature: row.signature,
-    }))
+    Ok(row.map(signed))
 }
 
 /// Moves the head on.
@@ -229,8 +195,9 @@ pub(super) async fn hash_at(conn: Conn<'_>, seq: i64) -> Result<Option<Hash>, Db
 /// Sealed entries after one place and up to another. Never ends between two of the same number: the next page, which begins
 /// after that number, would pass over the second one.
 pub(super) async fn page(conn: Conn<'_>, after: i64, last: i64, limit: i64) -> Result<Vec<Row>, DbError> {
-    let mut rows: Vec<Row> =
-        on!(conn, PAGE, |c, sql| sqlx::query_as(sql).bind(after).bind(last).bind(limit + 1).fetch_all(c).await)?;
+    let is_text = matches!(conn, Conn::Sqlite(_));
+    let raw = on!(conn, PAGE, |c, sql| sqlx::query_as(sql).bind(after).bind(last).bind(limit + 1).fetch_all(c).await)?;
+    let mut rows = rows(raw, is_text);
     let is_more = i64::try_from(rows.len()).is_ok_and(|length| length > limit);
     if is_more
         && let [.., before, next] = rows.as_slice()
@@ -249,14 +216,16 @@ pub(super) async fn of_project(
     until: Timestamp,
     limit: i64,
 ) -> Result<Vec<Row>, DbError> {
-    on!(conn, OF_PROJECT, |c, sql| sqlx::query_as(sql)
+    let is_text = matches!(conn, Conn::Sqlite(_));
+    let raw = on!(conn, OF_PROJECT, |c, sql| sqlx::query_as(sql)
         .bind(project)
         .bind(after.0)
         .bind(after.1)
         .bind(until)
         .bind(limit)
         .fetch_all(c)
-        .await)
+        .await)?;
+    Ok(rows(raw, is_text))
 }
 
 /// The lowest number of what happened in a span, or else of the first thing after its beginning.
@@ -291,29 +260,21 @@ pub(super) async fn prune(tx: &mut Tx, last: i64, limit: i64) -> Result<u64, DbE
 
 #[derive(Debug, sqlx::FromRow)]
 struct CheckpointRow {
-    id: CheckpointId,
-    kind: String,
-    seq: i64,
-    hash: Vec<u8>,
-    at: Timestamp,
-    key_id: Option<String>,
-    signature: Option<Vec<u8>>,
+    id: Lenient<CheckpointId>,
+    kind: Lenient<String>,
+    #[sqlx(flatten)]
+    head: HeadRow,
 }
 
 impl From<CheckpointRow> for Checkpoint {
     fn from(row: CheckpointRow) -> Self {
+        let signed = signed(row.head);
         Self {
-            id: row.id,
+            id: row.id.0.unwrap_or_else(|| CheckpointId::from_bits(0)),
             // The schema allows no third word.
-            kind: Kind::from_word(&row.kind).unwrap_or(Kind::Head),
-            at: row.at,
-            signed: Signed {
-                seq: row.seq,
-                hash: hash(row.hash),
-                at: Some(row.at),
-                key_id: row.key_id,
-                signature: row.signature,
-            },
+            kind: row.kind.0.and_then(|word| Kind::from_word(&word)).unwrap_or(Kind::Head),
+            at: signed.at.unwrap_or(Timestamp::EPOCH),
+            signed,
         }
     }
 }
@@ -403,5 +364,10 @@ pub(super) async fn add_key(tx: &mut Tx, id: &str, public: &[u8; 32], since: Tim
 
 /// The keys that have signed, newest first.
 pub(super) async fn keys(conn: Conn<'_>, limit: i64) -> Result<Vec<(String, Vec<u8>, Timestamp)>, DbError> {
-    on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(limit).fetch_all(c).await)
+    let raw: Vec<(Lenient<String>, Lenient<Vec<u8>>, Lenient<Timestamp>)> =
+        on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(limit).fetch_all(c).await)?;
+    let read = |(id, key, since): (Lenient<String>, Lenient<Vec<u8>>, Lenient<Timestamp>)| {
+        (id.0.unwrap_or_default(), key.0.unwrap_or_default(), since.0.unwrap_or(Timestamp::EPOCH))
+    };
+    Ok(raw.into_iter().map(read).collect())
 }

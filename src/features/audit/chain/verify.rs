@@ -308,15 +308,7 @@ async fn along(
     let mut after = verdict.from_seq - 1;
     let mut latest = Timestamp::EPOCH;
     while after < to {
-        let rows = match store::page(reader.conn(), after, to, PAGE).await {
-            Ok(rows) => rows,
-            // A time outside of the calendar, for one.
-            Err(DbError::Internal(sqlx::Error::ColumnDecode { .. })) => {
-                let detail = format!("an entry from {} on holds what can't be read", walk.expected());
-                return Err(Broken::new(walk.expected(), Reason::Changed, detail).into());
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let rows = store::page(reader.conn(), after, to, PAGE).await?;
         let Some(last) = rows.last().and_then(|row| row.seq) else { break };
         after = last;
         anchors.read_on(reader, last).await?;
@@ -324,6 +316,8 @@ async fn along(
             let (at, seq) = (row.at, row.seq.unwrap_or(0));
             walk.push(Record::from(row))?;
             if !walk.is_broken() {
+                // It is readable: the walk has found it good.
+                let at = at.unwrap_or(latest);
                 let mut earliest = latest.max(anchors.sealed_after);
                 verdict.in_time(&mut earliest, at, seq);
                 latest = latest.max(at);
@@ -384,12 +378,29 @@ async fn at_the_end(
         let detail = format!("entry {seq} is known from elsewhere, and the trail ends with {}", next - 1);
         return Ok(Some(Broken::new(next, Reason::Truncated, detail)));
     }
-    let beyond = store::checkpoints_from(reader.conn(), again + 1, 1).await?;
+    let beyond = store::checkpoints_from(reader.conn(), again.saturating_add(1), 1).await?;
     let newest = store::head(reader.conn()).await?.map_or(0, |head| head.seq);
     if let Some(checkpoint) = beyond.first().filter(|checkpoint| checkpoint.signed.seq > newest) {
         let detail =
             format!("there is a checkpoint of entry {}, and the trail ends with {newest}", checkpoint.signed.seq);
         return Ok(Some(Broken::new(next, Reason::Truncated, detail)));
+    }
+    unreadable(reader, next).await
+}
+
+/// An entry that waits, and that nobody can read: it will never be sealed.
+async fn unreadable(reader: &mut Reader, next: i64) -> Result<Option<Broken>, DbError> {
+    let mut looked = 0;
+    while looked < UNSEALED {
+        let rows = store::unsealed(reader.conn(), PAGE, looked).await?;
+        if let Some(row) = rows.iter().find(|row| !row.is_readable) {
+            let detail = format!("the entry {}, which waits to be sealed, can't be read", row.id);
+            return Ok(Some(Broken::new(next, Reason::Changed, detail)));
+        }
+        if i64::try_from(rows.len()).is_ok_and(|length| length < PAGE) {
+            break;
+        }
+        looked += PAGE;
     }
     Ok(None)
 }
