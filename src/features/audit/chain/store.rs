@@ -55,13 +55,15 @@ sql! {
         "SELECT min(seq) FROM audit_entries WHERE at >= $1 AND at < $2 AND seq IS NOT NULL",
     );
     NEXT_SINCE = Sql::same(
-        "SELECT seq FROM audit_entries WHERE at >= $1 AND seq IS NOT NULL ORDER BY at, id LIMIT 1",
+        "SELECT min(seq) FROM audit_entries WHERE seq IS NOT NULL
+         AND at = (SELECT min(at) FROM audit_entries WHERE at >= $1 AND seq IS NOT NULL)",
     );
     LAST_UNTIL = Sql::same(
         "SELECT max(seq) FROM audit_entries WHERE at >= $1 AND at < $2 AND seq IS NOT NULL",
     );
     BEFORE_UNTIL = Sql::same(
-        "SELECT seq FROM audit_entries WHERE at < $1 AND seq IS NOT NULL ORDER BY at DESC, id DESC LIMIT 1",
+        "SELECT max(seq) FROM audit_entries WHERE seq IS NOT NULL
+         AND at = (SELECT max(at) FROM audit_entries WHERE at < $1 AND seq IS NOT NULL)",
     );
     PRUNE = Sql::same(
         "DELETE FROM audit_entries WHERE seq IN (SELECT seq FROM audit_entries WHERE seq <= $1 ORDER BY seq LIMIT $2)",
@@ -235,7 +237,7 @@ pub(super) async fn first_since(mut conn: Conn<'_>, from: Timestamp, to: Timesta
     if lowest.is_some() {
         return Ok(lowest);
     }
-    on!(conn, NEXT_SINCE, |c, sql| sqlx::query_scalar(sql).bind(from).fetch_optional(c).await)
+    on!(conn, NEXT_SINCE, |c, sql| sqlx::query_scalar(sql).bind(from).fetch_one(c).await)
 }
 
 /// The highest number of what happened in a span, or else of the last thing before its end.
@@ -245,7 +247,7 @@ pub(super) async fn last_until(mut conn: Conn<'_>, from: Timestamp, to: Timestam
     if highest.is_some() {
         return Ok(highest);
     }
-    on!(conn, BEFORE_UNTIL, |c, sql| sqlx::query_scalar(sql).bind(to).fetch_optional(c).await)
+    on!(conn, BEFORE_UNTIL, |c, sql| sqlx::query_scalar(sql).bind(to).fetch_one(c).await)
 }
 
 /// Removes entries up to one, that one among them, some at a time; says how many.
@@ -362,10 +364,12 @@ pub(super) async fn add_key(tx: &mut Tx, id: &str, public: &[u8; 32], since: Tim
         .map(|_| ()))
 }
 
+/// A signing key as it is read: its name, the key, since when.
+type RawKey = (Lenient<String>, Lenient<Vec<u8>>, Lenient<Timestamp>);
+
 /// The keys that have signed, newest first.
 pub(super) async fn keys(conn: Conn<'_>, limit: i64) -> Result<Vec<(String, Vec<u8>, Timestamp)>, DbError> {
-    let raw: Vec<(Lenient<String>, Lenient<Vec<u8>>, Lenient<Timestamp>)> =
-        on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(limit).fetch_all(c).await)?;
+    let raw: Vec<RawKey> = on!(conn, KEYS, |c, sql| sqlx::query_as(sql).bind(limit).fetch_all(c).await)?;
     let read = |(id, key, since): (Lenient<String>, Lenient<Vec<u8>>, Lenient<Timestamp>)| {
         (id.0.unwrap_or_default(), key.0.unwrap_or_default(), since.0.unwrap_or(Timestamp::EPOCH))
     };
