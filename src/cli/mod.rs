@@ -24,6 +24,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
+
 use crate::base::clock::SystemClock;
 use crate::base::rng::SystemRng;
 use crate::ctx::Ctx;
@@ -202,9 +205,13 @@ fn no_database() -> Failure {
 }
 
 /// Seals what the command has written to the audit trail, where the key is at hand: no service may be running that does.
+/// Whoever reads the command's output isn't told of it.
 async fn finish(ctx: &Ctx) {
-    chain::open(ctx, false).await;
-    chain::seal::seal_now(ctx).await;
+    let seal = async {
+        chain::open(ctx, false).await;
+        chain::seal::seal_now(ctx).await;
+    };
+    seal.with_subscriber(NoSubscriber::default()).await;
     ctx.db.close().await;
 }
 
