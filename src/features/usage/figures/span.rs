@@ -124,10 +124,11 @@ impl Span {
     }
 
     fn whole(since: Timestamp, until: Timestamp, grain: Grain, now: Timestamp, config: &UsageConfig) -> Self {
-        let until = ceil(grain, until);
+        // Not beyond the last year that can be written.
+        let until = ceil(grain, until).min(floor(grain, Timestamp::FAR));
         let since = match keep(config, grain).map(|keep| now.saturating_sub(keep)) {
             Some(oldest) if oldest > since => ceil(grain, oldest).min(until),
-            _ => floor(grain, since),
+            _ => floor(grain, since).min(until),
         };
         Self { since, until, grain }
     }
