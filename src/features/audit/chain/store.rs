@@ -283,24 +283,17 @@ impl From<CheckpointRow> for Checkpoint {
 
 /// Keeps a checkpoint.
 pub(super) async fn add_checkpoint(tx: &mut Tx, checkpoint: &Checkpoint) -> Result<(), DbError> {
-    let signed = &checkpoint.signed;
-    on!(tx.conn(), ADD_CHECKPOINT, |c, sql| sqlx::query(sql)
-        .bind(checkpoint.id)
-        .bind(checkpoint.kind.word())
-        .bind(signed.seq)
-        .bind(&signed.hash[..])
-        .bind(checkpoint.at)
-        .bind(signed.key_id.as_deref())
-        .bind(signed.signature.as_deref())
-        .execute(c)
-        .await
-        .map(|_| ()))
+    write_checkpoint(tx, ADD_CHECKPOINT, checkpoint).await
 }
 
 /// Keeps a checkpoint, in the place of an earlier one of the same entry.
 pub(super) async fn renew_checkpoint(tx: &mut Tx, checkpoint: &Checkpoint) -> Result<(), DbError> {
+    write_checkpoint(tx, RENEW_CHECKPOINT, checkpoint).await
+}
+
+async fn write_checkpoint(tx: &mut Tx, statement: Sql, checkpoint: &Checkpoint) -> Result<(), DbError> {
     let signed = &checkpoint.signed;
-    on!(tx.conn(), RENEW_CHECKPOINT, |c, sql| sqlx::query(sql)
+    on!(tx.conn(), statement, |c, sql| sqlx::query(sql)
         .bind(checkpoint.id)
         .bind(checkpoint.kind.word())
         .bind(signed.seq)
