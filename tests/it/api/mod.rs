@@ -13,6 +13,7 @@ mod concurrency;
 mod escalation;
 mod events_catalogue;
 mod events_order;
+mod events_stream;
 mod hardening;
 mod health;
 mod idempotency;
