@@ -104,6 +104,8 @@ permissions! {
     AuditExport = "keyward:audit:export";
     /// Read the audit trail of a project.
     AuditRead = "keyward:audit:read";
+    /// Read events, and listen to them.
+    EventsRead = "keyward:events:read";
     /// See which fields are sensitive, and try rules on a document. Those of the server: as an administrator.
     SensitiveFieldsRead = "keyward:sensitive-fields:read";
     /// Add, change and remove rules for sensitive fields. Those of the server: as an administrator.
@@ -181,6 +183,7 @@ impl Role {
                 "keyward:usage:*",
                 AuditExport::SCOPE,
                 AuditRead::SCOPE,
+                EventsRead::SCOPE,
                 "keyward:sensitive-fields:*",
             ],
             Self::Member => &[

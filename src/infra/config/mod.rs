@@ -6,6 +6,7 @@
 mod audit;
 mod auth;
 mod database;
+mod events;
 mod keys;
 mod log;
 mod otlp;
@@ -21,6 +22,7 @@ mod usage;
 pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
+pub use events::EventsConfig;
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
 pub use otlp::OtlpConfig;
@@ -50,6 +52,8 @@ pub struct Config {
     pub requests: RequestsConfig,
     /// What is counted of requests.
     pub usage: UsageConfig,
+    /// Events.
+    pub events: EventsConfig,
     /// Protection of data.
     pub privacy: PrivacyConfig,
     /// What is logged, and how.
@@ -76,6 +80,7 @@ impl Config {
             projects: ProjectsConfig::parse(loaded)?,
             requests: RequestsConfig::parse(loaded)?,
             usage: UsageConfig::parse(loaded)?,
+            events: EventsConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,
