@@ -12,6 +12,7 @@ mod cache_races;
 mod concurrency;
 mod escalation;
 mod events_catalogue;
+mod events_list;
 mod events_order;
 mod events_stream;
 mod hardening;
