@@ -13,6 +13,7 @@ mod outbound;
 mod privacy;
 mod projects;
 mod requests;
+mod security;
 mod server;
 mod source;
 mod table;
@@ -28,6 +29,7 @@ pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
+pub use security::SecurityConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
@@ -50,6 +52,8 @@ pub struct Config {
     pub requests: RequestsConfig,
     /// What is counted of requests.
     pub usage: UsageConfig,
+    /// What is told of traffic.
+    pub security: SecurityConfig,
     /// Protection of data.
     pub privacy: PrivacyConfig,
     /// What is logged, and how.
@@ -76,6 +80,7 @@ impl Config {
             projects: ProjectsConfig::parse(loaded)?,
             requests: RequestsConfig::parse(loaded)?,
             usage: UsageConfig::parse(loaded)?,
+            security: SecurityConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,
