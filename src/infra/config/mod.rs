@@ -14,6 +14,7 @@ mod outbound;
 mod privacy;
 mod projects;
 mod requests;
+mod security;
 mod server;
 mod source;
 mod table;
@@ -30,6 +31,7 @@ pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
+pub use security::SecurityConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
@@ -54,6 +56,8 @@ pub struct Config {
     pub usage: UsageConfig,
     /// Events.
     pub events: EventsConfig,
+    /// What is told of traffic.
+    pub security: SecurityConfig,
     /// Protection of data.
     pub privacy: PrivacyConfig,
     /// What is logged, and how.
@@ -81,6 +85,7 @@ impl Config {
             requests: RequestsConfig::parse(loaded)?,
             usage: UsageConfig::parse(loaded)?,
             events: EventsConfig::parse(loaded)?,
+            security: SecurityConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,
