@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
-use crate::features::{audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
+use crate::features::events::publish;
+use crate::features::{audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage, webhooks};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -45,6 +46,7 @@ impl Workers {
         projects::origins::read_in(ctx).await?;
         chain::start(ctx).await?;
         sensitive::memory::read_in(ctx).await?;
+        webhooks::settle::start(ctx).await?;
         Ok(Self::spawn(ctx, position))
     }
 
@@ -106,6 +108,20 @@ impl Workers {
                 async move { chain::seal::seal(&ctx).await }
             }
         };
+        let settle = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { webhooks::settle::settle(&ctx).await }
+            }
+        };
+        let figures = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { webhooks::settle::figures(&ctx).await }
+            }
+        };
         let forget = {
             let ctx = ctx.clone();
             move || {
@@ -131,11 +147,15 @@ impl Workers {
             }
         };
         let tasks = vec![
+            webhooks::deliver::spawn(ctx, stopping.clone()),
+            reconcile::spawn("webhooks", webhooks::settle::INTERVAL, never_woken(), stopping.clone(), settle),
+            reconcile::spawn("webhook figures", webhooks::settle::FIGURES, at_once(), stopping.clone(), figures),
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
             reconcile::spawn("refusals", audit::refusals::FLUSH, never_woken(), stopping.clone(), refused),
             reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
             reconcile::spawn("audit trail", chain::seal::INTERVAL, never_woken(), stopping.clone(), seal),
+            publishing(ctx, stopping.clone()),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
@@ -152,6 +172,7 @@ impl Workers {
             // A reconciler catches its own panics.
             drop(task.await);
         }
+        drop(publish::publish(&self.ctx).await);
         // What the others have just written, too. What can't be sealed now is after the next start, and told already.
         drop(chain::seal::seal(&self.ctx).await);
         let unwritten = &self.ctx.gate.unwritten;
@@ -164,6 +185,21 @@ impl Workers {
             tracing::error!(requests = lost, "the storage can't be reached: the request log lacks these");
         }
     }
+}
+
+/// Gives committed events their places: at once after this process's commits, and a moment later after others'.
+fn publishing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let wake = Arc::clone(&ctx.wakers.publisher);
+    let ctx = ctx.clone();
+    reconcile::spawn("events", publish::INTERVAL, wake, stopping, move || {
+        let ctx = ctx.clone();
+        async move {
+            if publish::publish(&ctx).await? > 0 {
+                tokio::time::sleep(publish::PAUSE).await;
+            }
+            Ok::<(), DbError>(())
+        }
+    })
 }
 
 /// Removes what has run out. A transaction a step: one that held rows of several tables could wait for a request that waits
@@ -199,6 +235,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
+    webhooks::settle::prune(ctx).await?;
     projects::end::purge(ctx).await?;
     chain::prune::prune(ctx).await
 }

@@ -18,3 +18,4 @@ pub mod refusals;
 pub mod sensitive;
 pub mod telemetry;
 pub mod vault;
+pub mod wakers;
