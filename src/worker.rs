@@ -108,20 +108,6 @@ impl Workers {
                 async move { chain::seal::seal(&ctx).await }
             }
         };
-        let settle = {
-            let ctx = ctx.clone();
-            move || {
-                let ctx = ctx.clone();
-                async move { webhooks::settle::settle(&ctx).await }
-            }
-        };
-        let figures = {
-            let ctx = ctx.clone();
-            move || {
-                let ctx = ctx.clone();
-                async move { webhooks::settle::figures(&ctx).await }
-            }
-        };
         let forget = {
             let ctx = ctx.clone();
             move || {
@@ -146,10 +132,8 @@ impl Workers {
                 std::future::ready(Ok::<(), DbError>(()))
             }
         };
-        let tasks = vec![
-            webhooks::deliver::spawn(ctx, stopping.clone()),
-            reconcile::spawn("webhooks", webhooks::settle::INTERVAL, never_woken(), stopping.clone(), settle),
-            reconcile::spawn("webhook figures", webhooks::settle::FIGURES, at_once(), stopping.clone(), figures),
+        let mut tasks = webhooks::spawn(ctx, &stopping);
+        tasks.extend([
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
             reconcile::spawn("refusals", audit::refusals::FLUSH, never_woken(), stopping.clone(), refused),
@@ -160,7 +144,7 @@ impl Workers {
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
-        ];
+        ]);
         Self { ctx: ctx.clone(), stop, tasks }
     }
 

@@ -30,7 +30,9 @@ pub enum VaultError {
     #[error("no key for secrets is set (KEYWARD_SECRETS_KEY)")]
     NoKey,
     /// It was sealed under a key that isn't here.
-    #[error("it is encrypted under the key {0}, which is neither KEYWARD_SECRETS_KEY nor among KEYWARD_SECRETS_KEYS_PREVIOUS")]
+    #[error(
+        "it is encrypted under the key {0}, which is neither KEYWARD_SECRETS_KEY nor among KEYWARD_SECRETS_KEYS_PREVIOUS"
+    )]
     OtherKey(String),
     /// It was changed, moved, or cut off.
     #[error("it isn't what was encrypted")]

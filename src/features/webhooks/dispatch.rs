@@ -37,7 +37,7 @@ pub async fn dispatch(ctx: &Ctx) -> Result<usize, DbError> {
 /// Some of them, and whether there may be more.
 async fn batch(ctx: &Ctx) -> Result<(usize, bool), DbError> {
     // Asked without the cursor's row, which on SQLite is everybody's.
-    let from = consumers::place(ctx, CONSUMER).await?;
+    let from = consumers::read(ctx, CONSUMER).await?;
     if events::store::placed_after(ctx.db.reader().await?.conn(), from, 1).await?.is_empty() {
         return Ok((0, false));
     }

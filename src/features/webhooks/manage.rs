@@ -12,11 +12,12 @@ use crate::base::page::{Cursor, Limit, Page};
 use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
-use crate::features::events::publish;
+use crate::features::events::{consumers, publish};
 use crate::features::{idempotency, keys, projects};
 use crate::infra::db::{DbError, Tx};
 use crate::infra::vault::VaultError;
 
+use super::dispatch::CONSUMER;
 use super::{Disabled, Filter, MAX_WEBHOOKS, Sealed, Webhook, WebhookError, WebhookView, belongs, rules, sign, store};
 
 /// What a webhook shall be.
@@ -25,7 +26,12 @@ use super::{Disabled, Filter, MAX_WEBHOOKS, Sealed, Webhook, WebhookError, Webho
 #[schema(example = json!({"url": "https://example.com/hooks", "events": ["key.revoked", "limit.*"]}))]
 pub struct NewWebhook {
     /// Where events are sent: `https`, without user name and password. `http` only to networks that the operator allows.
-    #[schema(min_length = 9, max_length = 2048, pattern = "^https://[a-z0-9]{1,40}\\.example(/[A-Za-z0-9/_-]*)?$|^https?://.+$", example = "https://example.com/hooks")]
+    #[schema(
+        min_length = 9,
+        max_length = 2048,
+        pattern = "^https?://[^\\s@]+$",
+        example = "https://example.com/hooks"
+    )]
     pub url: String,
     /// Which: names of types, `key.*` for all of a kind, `*` for all.
     #[schema(min_items = 1, max_items = 100, value_type = Vec<String>, example = json!(["key.revoked", "limit.*"]))]
@@ -99,6 +105,7 @@ pub async fn create(
     let key = ctx.vault().key().ok_or(VaultError::NoKey)?;
     let sealed = ctx.vault().seal(&*ctx.rng, &belongs(id), &secret)?;
     // Whatever has happened until now gets its place, so that what comes later is told from it.
+    consumers::read(ctx, CONSUMER).await?;
     publish::publish(ctx).await?;
     let is_active = new.is_active.unwrap_or(true);
     let (disabled_at, disabled_reason) = off(now, is_active);
@@ -161,6 +168,15 @@ pub async fn list(
 pub async fn get(ctx: &Ctx, project: ProjectId, id: WebhookId) -> Result<WebhookView, WebhookError> {
     let found = store::find(ctx.db.reader().await?.conn(), project, id).await?;
     Ok(found.ok_or(WebhookError::NotFound)?.view)
+}
+
+/// In which project a webhook is, for the command line, which sees all of them.
+///
+/// # Errors
+/// The storage.
+pub async fn project_of(ctx: &Ctx, id: WebhookId) -> Result<Option<ProjectId>, DbError> {
+    let found = store::find_anywhere(ctx.db.reader().await?.conn(), id).await?;
+    Ok(found.map(|webhook| webhook.view.project_id))
 }
 
 /// Changes a webhook. Switched on, it begins without a past: what was paused is sent, and it counts as healthy.

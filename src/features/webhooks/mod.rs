@@ -23,17 +23,47 @@ pub mod store;
 pub mod trial;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId, WebhookId};
 use crate::base::invalid::Invalid;
+use crate::ctx::Ctx;
 use crate::infra::db::DbError;
+use crate::infra::reconcile;
 use crate::infra::vault::VaultError;
 
 use super::idempotency::Claimed;
+
+/// Starts what works in the background, until `stop` turns true.
+#[must_use]
+pub fn spawn(ctx: &Ctx, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    let settled = {
+        let ctx = ctx.clone();
+        move || {
+            let ctx = ctx.clone();
+            async move { settle::settle(&ctx).await }
+        }
+    };
+    let figures = {
+        let ctx = ctx.clone();
+        move || {
+            let ctx = ctx.clone();
+            async move { settle::figures(&ctx).await }
+        }
+    };
+    let never_woken = || Arc::new(Notify::new());
+    vec![
+        deliver::spawn(ctx, stop.clone()),
+        reconcile::spawn("webhooks", settle::INTERVAL, never_woken(), stop.clone(), settled),
+        reconcile::spawn("webhook figures", settle::FIGURES, never_woken(), stop.clone(), figures),
+    ]
+}
 
 /// The most webhooks of one project.
 pub const MAX_WEBHOOKS: i64 = 200;

@@ -93,12 +93,14 @@ pub fn filter(filter: Option<Filter>) -> Result<Option<Filter>, Invalid> {
 /// The schema of a filter's metadata.
 #[must_use]
 pub fn metadata_schema() -> Schema {
-    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_MEMBER)).pattern(Some("^[^\\u0000]*$"));
+    let text =
+        ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_MEMBER)).pattern(Some("^[^\\u0000]*$"));
     let value = OneOfBuilder::new()
         .item(text)
         .item(ObjectBuilder::new().schema_type(Type::Number))
         .item(ObjectBuilder::new().schema_type(Type::Boolean));
-    let names = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_MEMBER)).pattern(Some("^[^\\u0000]*$"));
+    let names =
+        ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_MEMBER)).pattern(Some("^[^\\u0000]*$"));
     let names: Schema = names.into();
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
@@ -177,7 +179,8 @@ fn admits(filter: &Filter, event: &Facts<'_>) -> bool {
     let has = event.data.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
     let none = BTreeMap::new();
     let mut wanted = filter.metadata.as_ref().unwrap_or(&none).iter();
-    filter.key_id.is_none_or(|wanted| wanted == key) && wanted.all(|(name, value)| has.get(name).is_some_and(|v| same(v, value)))
+    filter.key_id.is_none_or(|wanted| wanted == key)
+        && wanted.all(|(name, value)| has.get(name).is_some_and(|v| same(v, value)))
 }
 
 /// Equality in which 1 and 1.0 are the same number.
@@ -227,11 +230,7 @@ pub fn jittered(span: Duration, rng: &dyn Rng) -> Duration {
 #[must_use]
 pub fn disables(gone: bool, failing_since: Option<Timestamp>, now: Timestamp, after: Duration) -> Option<Disabled> {
     let is_failing = !after.is_zero() && failing_since.is_some_and(|since| now.since(since) >= after);
-    if gone {
-        Some(Disabled::Gone)
-    } else {
-        is_failing.then_some(Disabled::Failing)
-    }
+    if gone { Some(Disabled::Gone) } else { is_failing.then_some(Disabled::Failing) }
 }
 
 /// The beginning of an answer as it is kept: text without control characters, without secrets of Keyward's, and without this

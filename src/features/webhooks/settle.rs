@@ -22,7 +22,7 @@ const BATCH: i64 = 1000;
 /// # Errors
 /// The storage.
 pub async fn start(ctx: &Ctx) -> Result<(), DbError> {
-    consumers::place(ctx, dispatch::CONSUMER).await?;
+    consumers::read(ctx, dispatch::CONSUMER).await?;
     if let Some(trouble) = ctx.vault().trouble() {
         tracing::warn!(trouble, "webhooks can't be made: their secrets couldn't be encrypted");
     }

@@ -76,6 +76,9 @@ mod tests {
         assert_eq!(headers["webhook-timestamp"], "1795176000");
         let both: Vec<_> = headers["webhook-signature"].to_str().unwrap().split(' ').collect();
         assert_eq!(both, [1, 2].map(|byte| signature(&[byte; 32], "evt_x", 1_795_176_000, "{}")));
-        assert_eq!((headers["webhook-id"].to_str().unwrap(), headers["content-type"].as_bytes()), ("evt_x", &b"application/json"[..]));
+        assert_eq!(
+            (headers["webhook-id"].to_str().unwrap(), headers["content-type"].as_bytes()),
+            ("evt_x", &b"application/json"[..])
+        );
     }
 }

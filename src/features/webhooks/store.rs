@@ -81,7 +81,7 @@ sql! {
              SELECT (SELECT d.webhook_id FROM webhook_deliveries d
                  WHERE d.next_at IS NOT NULL AND d.webhook_id > o.id ORDER BY d.webhook_id LIMIT 1)
              FROM opened o WHERE o.id IS NOT NULL)
-         SELECT w.id, w.project_id, w.url, w.secret, w.previous_secret, w.previous_until, w.failures, p.policy
+         SELECT w.id, w.url, w.secret, w.previous_secret, w.previous_until, w.failures, p.policy
          FROM opened o JOIN webhooks w ON w.id = o.id JOIN projects p ON p.id = w.project_id
          WHERE w.is_active AND w.deleted_at IS NULL AND p.suspended_at IS NULL AND p.deleted_at IS NULL
              AND EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = o.id AND d.next_at <= $1)",
@@ -328,30 +328,19 @@ pub(super) async fn forget(tx: &mut Tx) -> Result<(), DbError> {
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) id: WebhookId,
-    pub(super) project: ProjectId,
     pub(super) url: String,
     pub(super) secrets: Sealed,
     pub(super) failures: i64,
     pub(super) policy: Policy,
 }
 
-type EndpointRow = (
-    WebhookId,
-    ProjectId,
-    String,
-    Vec<u8>,
-    Option<Vec<u8>>,
-    Option<Timestamp>,
-    i64,
-    Option<Json<Policy>>,
-);
+type EndpointRow = (WebhookId, String, Vec<u8>, Option<Vec<u8>>, Option<Timestamp>, i64, Option<Json<Policy>>);
 
 /// The endpoints with something due.
 pub(super) async fn due(conn: Conn<'_>, now: Timestamp) -> Result<Vec<Endpoint>, DbError> {
     let rows: Vec<EndpointRow> = on!(conn, DUE, |c, sql| sqlx::query_as(sql).bind(now).fetch_all(c).await)?;
-    let endpoint = |(id, project, url, secret, previous, until, failures, policy): EndpointRow| Endpoint {
+    let endpoint = |(id, url, secret, previous, until, failures, policy): EndpointRow| Endpoint {
         id,
-        project,
         url,
         secrets: Sealed { secret, previous: previous.zip(until) },
         failures,

@@ -48,6 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const UNREADABLE: Duration = Duration::from_mins(1);
 
 /// Starts it, until `stop` turns true.
+#[must_use]
 pub fn spawn(ctx: &Ctx, stop: watch::Receiver<bool>) -> JoinHandle<()> {
     let ctx = ctx.clone();
     tokio::spawn(async move { Deliverer::new(ctx).run(stop).await })

@@ -130,7 +130,8 @@ pub(crate) async fn send(ctx: &Ctx, job: Job) -> Outcome {
         return outcome;
     };
     let headers = sign::headers(secrets, &delivery.event_id.to_string(), at, &body);
-    let signatures = headers.get("webhook-signature").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let signatures =
+        headers.get("webhook-signature").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let usual = ctx.config.webhooks.timeout;
     let timeout = ready.timeout.map_or(usual, |timeout| timeout.min(usual));
     let post = Post { headers, body: Bytes::from(body), timeout, max_answer: rules::ANSWER_BYTES };
@@ -154,8 +155,7 @@ pub(crate) async fn send(ctx: &Ctx, job: Job) -> Outcome {
     }
     if matches!(outcome.verdict, Verdict::Failed | Verdict::Gone) && !outcome.is_test {
         let retries = &ctx.config.webhooks.retries;
-        outcome.next =
-            rules::next_try(ctx.now(), retries, ready.max_attempts, outcome.tries, retry_after, &*ctx.rng);
+        outcome.next = rules::next_try(ctx.now(), retries, ready.max_attempts, outcome.tries, retry_after, &*ctx.rng);
     }
     outcome
 }
@@ -165,7 +165,9 @@ fn judged(posted: &Posted) -> (Verdict, Option<(&'static str, String)>) {
     let error = |word, text: String| Some((word, text));
     match status {
         200..=299 => (Verdict::Delivered, None),
-        410 => (Verdict::Gone, error("gone", "it was answered with status 410: the endpoint is gone for good".to_owned())),
+        410 => {
+            (Verdict::Gone, error("gone", "it was answered with status 410: the endpoint is gone for good".to_owned()))
+        }
         300..=399 => (
             Verdict::Failed,
             error("redirect", format!("it was answered with status {status}; redirects aren't followed")),

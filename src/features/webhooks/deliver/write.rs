@@ -86,7 +86,9 @@ pub(crate) async fn write(ctx: &Ctx, outcomes: &[Outcome]) -> Result<(), DbError
         }
     }
     tx.commit().await?;
-    outcomes.iter().for_each(|outcome| count(ctx, outcome));
+    for outcome in outcomes {
+        count(ctx, outcome);
+    }
     Ok(())
 }
 
@@ -143,18 +145,14 @@ async fn disable(
     view.disabled_reason = Some(reason);
     store::save(tx, webhook).await?;
     let view = webhook.view.masked();
-    let changes = json!({ "before": { "is_active": true }, "after": { "is_active": false, "disabled_reason": reason } });
+    let changes =
+        json!({ "before": { "is_active": true }, "after": { "is_active": false, "disabled_reason": reason } });
     manage::note(tx, ctx, &By::system("webhooks", ctx), (&view, "webhook.disable"), now, changes).await?;
     let data = json!({
         "id": view.id, "url": view.url, "reason": reason, "failing_since": view.failing_since.unwrap_or(now),
     });
-    let event = Event {
-        at: now,
-        project: view.project_id,
-        kind: "webhook.disabled",
-        resource_id: view.id.to_string(),
-        data,
-    };
+    let event =
+        Event { at: now, project: view.project_id, kind: "webhook.disabled", resource_id: view.id.to_string(), data };
     events::append(tx, ctx, event).await?;
     tracing::warn!(webhook = %view.id, project = %view.project_id, reason = reason.word(), "a webhook was switched off");
     Ok(())
@@ -188,13 +186,7 @@ fn standing(webhook: &Webhook, outcome: &Outcome) -> Standing {
     }
 }
 
-async fn end(
-    tx: &mut Tx,
-    ctx: &Ctx,
-    webhook: &Webhook,
-    outcome: &Outcome,
-    now: Timestamp,
-) -> Result<(), DbError> {
+async fn end(tx: &mut Tx, ctx: &Ctx, webhook: &Webhook, outcome: &Outcome, now: Timestamp) -> Result<(), DbError> {
     let standing = standing(webhook, outcome);
     let Some(number) = deliveries::end(tx, outcome.delivery, &standing, &ctx.origin, now).await? else {
         // Its lease had run out, and another has taken it up.

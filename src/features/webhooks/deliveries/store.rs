@@ -278,9 +278,7 @@ pub(super) async fn list(
 ) -> Result<Vec<DeliveryView>, DbError> {
     let limit = limit.fetch();
     let rows: Vec<Row> = match (state.map(State::word), after) {
-        (None, None) => {
-            on!(conn, LIST, |c, sql| sqlx::query_as(sql).bind(webhook).bind(limit).fetch_all(c).await)?
-        }
+        (None, None) => on!(conn, LIST, |c, sql| sqlx::query_as(sql).bind(webhook).bind(limit).fetch_all(c).await)?,
         (None, Some(after)) => on!(conn, LIST_AFTER, |c, sql| sqlx::query_as(sql)
             .bind(webhook)
             .bind(limit)
@@ -310,8 +308,7 @@ type AttemptRow = (i64, Timestamp, Option<i64>, i64, Option<String>, Option<Stri
 
 /// A delivery's attempts, newest first.
 pub(super) async fn attempts(conn: Conn<'_>, id: DeliveryId) -> Result<Vec<Attempt>, DbError> {
-    let rows: Vec<AttemptRow> =
-        on!(conn, ATTEMPTS_OF, |c, sql| sqlx::query_as(sql).bind(id).fetch_all(c).await)?;
+    let rows: Vec<AttemptRow> = on!(conn, ATTEMPTS_OF, |c, sql| sqlx::query_as(sql).bind(id).fetch_all(c).await)?;
     let attempt = |(number, at, status, duration_ms, error, message, answer): AttemptRow| Attempt {
         number,
         at,

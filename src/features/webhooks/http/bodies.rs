@@ -1,5 +1,7 @@
 //! What the routes take and give.
 
+#![expect(clippy::option_option, reason = "a merge patch tells an absent field from null (RFC 7396)")]
+
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 
@@ -40,7 +42,7 @@ impl From<Shown> for WebhookWithSecret {
 pub(super) struct PatchWebhook {
     /// Another URL.
     #[serde(default, deserialize_with = "required")]
-    #[schema(nullable = false, min_length = 9, max_length = 2048, pattern = "^https?://.+$")]
+    #[schema(nullable = false, min_length = 9, max_length = 2048, pattern = "^https?://[^\\s@]+$")]
     url: Option<String>,
     /// Other events.
     #[serde(default, deserialize_with = "required")]

@@ -60,16 +60,17 @@ impl From<WebhookError> for Problem {
             WebhookError::NotFound => no_webhook(),
             WebhookError::NoDelivery => no_delivery(),
             WebhookError::TooMany => conflict("too_many_webhooks", "A project has at most 200 webhooks."),
-            WebhookError::EventGone => conflict("event_gone", "The event is no longer kept, so it can't be sent again."),
-            WebhookError::Inactive => {
-                conflict("webhook_disabled", "The webhook is switched off: switch it on with PATCH and is_active: true.")
+            WebhookError::EventGone => {
+                conflict("event_gone", "The event is no longer kept, so it can't be sent again.")
             }
-            WebhookError::TooOften(seconds) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limited",
-                "Rate limit exceeded. Try again later.",
-            )
-            .with_header(RETRY_AFTER, HeaderValue::from(seconds)),
+            WebhookError::Inactive => conflict(
+                "webhook_disabled",
+                "The webhook is switched off: switch it on with PATCH and is_active: true.",
+            ),
+            WebhookError::TooOften(seconds) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded. Try again later.")
+                    .with_header(RETRY_AFTER, HeaderValue::from(seconds))
+            }
             WebhookError::Vault(VaultError::NoKey) => conflict(
                 "secrets_key_missing",
                 "The service has no key to encrypt webhooks' secrets with: its operator must set KEYWARD_SECRETS_KEY.",
