@@ -21,6 +21,7 @@ use crate::infra::sensitive::SensitiveFields;
 use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::level::LogLevel;
 use crate::infra::telemetry::metrics::Metrics;
+use crate::infra::vault::Vault;
 use crate::infra::wakers::Wakers;
 
 /// The capabilities, cheap to clone.
@@ -69,6 +70,7 @@ pub struct Capabilities {
     draining: AtomicBool,
     access_log: OnceLock<AccessLog>,
     keyring: OnceLock<Keyring>,
+    vault: OnceLock<Vault>,
 }
 
 /// One limit a purpose, so that one can't use up the other.
@@ -121,6 +123,7 @@ impl Ctx {
             draining: AtomicBool::new(false),
             access_log: OnceLock::new(),
             keyring: OnceLock::new(),
+            vault: OnceLock::new(),
             metrics,
             db,
             clock,
@@ -228,6 +231,12 @@ impl Capabilities {
     /// Gives the keys of the audit trail; the first word counts.
     pub fn set_keyring(&self, keyring: Keyring) {
         drop(self.keyring.set(keyring));
+    }
+
+    /// What secrets are encrypted with: read, or made beside the SQLite file, when it is first asked for.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        self.vault.get_or_init(|| Vault::open(&self.config.secrets, &self.config.database, &*self.rng, true))
     }
 
     /// How long the process has been up.

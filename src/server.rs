@@ -25,7 +25,7 @@ use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
     audit, auth, events, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive,
-    sessions, system, usage, users,
+    sessions, system, usage, users, webhooks,
 };
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
@@ -63,6 +63,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "audit", description = "Who did what, who was refused, and the proof of it"),
         (name = "events", description = "What happened: listed, as a stream, and as it is sent to webhooks"),
         (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
+        (name = "webhooks", description = "Where events are sent, and what came of it"),
         (name = "system", description = "The running service, for administrators"),
         (name = "health", description = "For probes"),
     ),
@@ -85,6 +86,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(audit::http::router())
         .merge(sensitive::http::router())
         .merge(events::http::router())
+        .merge(webhooks::http::router())
         .merge(system::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))

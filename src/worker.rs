@@ -11,7 +11,9 @@ use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
 use crate::features::events::{self, publish, stream};
-use crate::features::{audit, idempotency, keys, leases, projects, requests, security, sensitive, sessions, usage};
+use crate::features::{
+    audit, idempotency, keys, leases, projects, requests, security, sensitive, sessions, usage, webhooks,
+};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -47,6 +49,7 @@ impl Workers {
         projects::origins::read_in(ctx).await?;
         chain::start(ctx).await?;
         sensitive::memory::read_in(ctx).await?;
+        webhooks::settle::start(ctx).await?;
         Ok(Self::spawn(ctx, position))
     }
 
@@ -133,6 +136,7 @@ impl Workers {
             }
         };
         let mut tasks = security_tasks(ctx, &stopping);
+        tasks.extend(webhooks::spawn(ctx, &stopping));
         tasks.extend([
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
@@ -264,6 +268,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
+    webhooks::settle::prune(ctx).await?;
     projects::end::purge(ctx).await?;
     chain::prune::prune(ctx).await
 }

@@ -182,6 +182,10 @@ ids! {
     LeaseId = "lse_";
     /// A row of the request log.
     RequestId = "req_";
+    /// A webhook.
+    WebhookId = "whk_";
+    /// One event on its way to one webhook.
+    DeliveryId = "dlv_";
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Wakers {
     pub spreader: Arc<Notify>,
     /// The streams of events that are open in this process.
     pub streams: Streams,
+    /// Deliveries of webhooks have become due.
+    pub webhooks: Arc<Notify>,
     newest: watch::Sender<i64>,
     ending: watch::Sender<bool>,
 }

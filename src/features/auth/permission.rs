@@ -106,6 +106,14 @@ permissions! {
     AuditRead = "keyward:audit:read";
     /// Read events, and listen to them.
     EventsRead = "keyward:events:read";
+    /// See webhooks, their URLs, and what was sent.
+    WebhooksRead = "keyward:webhooks:read";
+    /// Make webhooks.
+    WebhooksCreate = "keyward:webhooks:create";
+    /// Change webhooks and their secrets, switch them on and off; send tests, and deliveries once more.
+    WebhooksUpdate = "keyward:webhooks:update";
+    /// Delete webhooks.
+    WebhooksDelete = "keyward:webhooks:delete";
     /// See which fields are sensitive, and try rules on a document. Those of the server: as an administrator.
     SensitiveFieldsRead = "keyward:sensitive-fields:read";
     /// Add, change and remove rules for sensitive fields. Those of the server: as an administrator.
@@ -185,6 +193,7 @@ impl Role {
                 AuditRead::SCOPE,
                 EventsRead::SCOPE,
                 "keyward:sensitive-fields:*",
+                "keyward:webhooks:*",
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

@@ -14,11 +14,13 @@ mod outbound;
 mod privacy;
 mod projects;
 mod requests;
+mod secrets;
 mod security;
 mod server;
 mod source;
 mod table;
 mod usage;
+mod webhooks;
 
 pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
@@ -31,11 +33,13 @@ pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
+pub use secrets::SecretsConfig;
 pub use security::SecurityConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
 pub use usage::UsageConfig;
+pub use webhooks::WebhooksConfig;
 
 /// Every setting, parsed and checked.
 #[derive(Clone, Debug)]
@@ -68,6 +72,10 @@ pub struct Config {
     pub outbound: OutboundConfig,
     /// The audit trail's proof.
     pub audit: AuditConfig,
+    /// Encryption at rest.
+    pub secrets: SecretsConfig,
+    /// Deliveries of webhooks.
+    pub webhooks: WebhooksConfig,
 }
 
 impl Config {
@@ -91,6 +99,8 @@ impl Config {
             otlp: OtlpConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
             audit: AuditConfig::parse(loaded)?,
+            secrets: SecretsConfig::parse(loaded)?,
+            webhooks: WebhooksConfig::parse(loaded)?,
         })
     }
 }

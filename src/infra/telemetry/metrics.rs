@@ -12,6 +12,7 @@ use crate::infra::db::Db;
 
 use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
 use super::otlp::{self, Signal};
+use super::webhooks::WebhookMetrics;
 
 /// Seconds: from a tenth of a millisecond, which a verification takes, to the request timeout.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -79,6 +80,8 @@ pub struct Metrics {
     lookups: IntCounterVec,
     /// Sizes of random keys given out.
     pub random_key_size: Histogram,
+    /// Webhooks.
+    pub webhooks: WebhookMetrics,
     /// Password hashes that run or wait.
     pub password_hashes_waiting: IntGauge,
     database_connections: IntGaugeVec,
@@ -162,6 +165,7 @@ impl Metrics {
                 HistogramOpts::new("keyward_random_key_size_bytes", "Sizes of the random keys given out")
                     .buckets(SIZE_BUCKETS.to_vec()),
             )?,
+            webhooks: WebhookMetrics::new()?,
             password_hashes_waiting: IntGauge::new(
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
@@ -208,6 +212,7 @@ impl Metrics {
             Box::new(self.database_connections_max.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
+        self.webhooks.register(&self.registry)?;
         all.into_iter().try_for_each(|collector| self.registry.register(collector))
     }
 

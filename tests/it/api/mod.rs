@@ -78,3 +78,7 @@ mod web_problems;
 mod web_queries;
 mod web_shares;
 mod web_sockets;
+mod webhooks;
+mod webhooks_deliver;
+mod webhooks_fail;
+mod webhooks_many;

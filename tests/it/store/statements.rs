@@ -2,7 +2,7 @@
 
 use keyward::features::{
     audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, security,
-    sensitive, sessions, usage, users,
+    sensitive, sessions, usage, users, webhooks,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -35,6 +35,8 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("usage", usage::store::STATEMENTS),
     ("usage", usage::figures::store::STATEMENTS),
     ("users", users::store::STATEMENTS),
+    ("webhooks", webhooks::store::STATEMENTS),
+    ("webhooks", webhooks::deliveries::store::STATEMENTS),
 ];
 
 both_engines! {

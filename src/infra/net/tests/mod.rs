@@ -2,6 +2,7 @@
 
 mod bounds;
 mod https;
+mod post;
 
 use std::io;
 use std::net::IpAddr;
