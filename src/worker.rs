@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
-use crate::features::{audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
+use crate::features::{audit, idempotency, keys, leases, projects, requests, sensitive, services, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -29,6 +29,7 @@ const LEVEL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Workers {
     ctx: Ctx,
+    services: Arc<services::watch::Watcher>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -130,7 +131,8 @@ impl Workers {
                 std::future::ready(Ok::<(), DbError>(()))
             }
         };
-        let tasks = vec![
+        let watcher = Arc::default();
+        let mut tasks = vec![
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
             reconcile::spawn("refusals", audit::refusals::FLUSH, never_woken(), stopping.clone(), refused),
@@ -139,9 +141,10 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
-            reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
+            reconcile::spawn("log level", LEVEL, never_woken(), stopping.clone(), level),
         ];
-        Self { ctx: ctx.clone(), stop, tasks }
+        tasks.extend(watch_services(ctx, &watcher, stopping));
+        Self { ctx: ctx.clone(), services: watcher, stop, tasks }
     }
 
     /// Lets each run once more, and waits for it.
@@ -152,6 +155,7 @@ impl Workers {
             // A reconciler catches its own panics.
             drop(task.await);
         }
+        services::watch::stop(&self.ctx, &self.services).await;
         // What the others have just written, too. What can't be sealed now is after the next start, and told already.
         drop(chain::seal::seal(&self.ctx).await);
         let unwritten = &self.ctx.gate.unwritten;
@@ -164,6 +168,21 @@ impl Workers {
             tracing::error!(requests = lost, "the storage can't be reached: the request log lacks these");
         }
     }
+}
+
+/// Watches services, where there are any.
+fn watch_services(
+    ctx: &Ctx,
+    watcher: &Arc<services::watch::Watcher>,
+    stopping: watch::Receiver<bool>,
+) -> Option<JoinHandle<()>> {
+    let (ctx, watcher) = (ctx.clone(), Arc::clone(watcher));
+    let any = !ctx.config.services.is_empty();
+    let work = move || {
+        let (ctx, watcher) = (ctx.clone(), Arc::clone(&watcher));
+        async move { services::watch::tick(&ctx, &watcher).await }
+    };
+    any.then(|| reconcile::spawn("services", services::watch::TICK, Arc::default(), stopping, work))
 }
 
 /// Removes what has run out. A transaction a step: one that held rows of several tables could wait for a request that waits
@@ -199,6 +218,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
+    services::prune(ctx).await?;
     projects::end::purge(ctx).await?;
     chain::prune::prune(ctx).await
 }

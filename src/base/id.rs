@@ -182,6 +182,10 @@ ids! {
     LeaseId = "lse_";
     /// A row of the request log.
     RequestId = "req_";
+    /// A restart of a watched service.
+    ServiceOperationId = "opr_";
+    /// A change of a watched service's state.
+    ServiceHistoryId = "svh_";
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod random;
 pub mod requests;
 pub mod scopes;
 pub mod sensitive;
+pub mod services;
 pub mod sessions;
 pub mod system;
 pub mod usage;

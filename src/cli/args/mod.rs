@@ -3,6 +3,7 @@
 mod audit;
 mod keys;
 mod proof;
+mod services;
 mod trail;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::infra::config::SETTINGS;
 pub(crate) use audit::Audit;
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
 pub(crate) use proof::{ExportTrail, VerifyTrail};
+pub(crate) use services::Services;
 pub(crate) use trail::AuditFilter;
 
 /// How results are written.
@@ -85,6 +87,9 @@ pub(crate) enum Command {
     /// Read, verify and export the audit trail.
     #[command(subcommand)]
     Audit(Audit),
+    /// List and restart the services that are watched.
+    #[command(subcommand)]
+    Services(Services),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -115,6 +120,7 @@ impl Command {
                 | Self::Usage(_)
                 | Self::Scopes(_)
                 | Self::Audit(_)
+                | Self::Services(_)
         )
     }
 }

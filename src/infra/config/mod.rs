@@ -14,6 +14,7 @@ mod privacy;
 mod projects;
 mod requests;
 mod server;
+mod services;
 mod source;
 mod table;
 mod usage;
@@ -29,6 +30,10 @@ pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
+pub use services::{
+    CheckConfig, CheckKind, CommandLine, HookConfig, ProcessConfig, RestartPolicy, ServiceConfig, ServiceKind,
+    ServiceName,
+};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
 pub use usage::UsageConfig;
@@ -60,6 +65,8 @@ pub struct Config {
     pub outbound: OutboundConfig,
     /// The audit trail's proof.
     pub audit: AuditConfig,
+    /// Services that are watched, in the order of their names.
+    pub services: Vec<ServiceConfig>,
 }
 
 impl Config {
@@ -81,6 +88,7 @@ impl Config {
             otlp: OtlpConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
             audit: AuditConfig::parse(loaded)?,
+            services: services::parse(loaded)?,
         })
     }
 }

@@ -6,7 +6,7 @@
 //! is no proxy from the environment, no cookie, no referer, no connection that is used twice, no compression, and nothing
 //! that is read without a bound.
 //!
-//! What the operator names in the settings is another matter: [`Endpoint`] may lead anywhere.
+//! What the operator names in the settings is another matter: [`Endpoint`], [`Probe`] and [`Peer`] may lead anywhere.
 //!
 //! Knows no feature, and what an answer means. Deliveries of webhooks will be a second method beside [`Outbound::get`]: a
 //! `POST` by the same `ask`, with a body, their headers, [`Schemes`] as the operator says, and no redirect at all.
@@ -15,6 +15,7 @@ mod endpoint;
 mod error;
 mod exchange;
 mod guard;
+mod probe;
 mod resolve;
 mod target;
 mod tls;
@@ -42,6 +43,7 @@ pub use error::{Failure, OutboundError, UrlError};
 pub use exchange::MAX_HEAD;
 use exchange::{Answer, exchange};
 use guard::Guard;
+pub use probe::{Heard, MAX_HEARD, Peer, Probe};
 pub use resolve::Resolve;
 pub use target::{MAX_URL, Schemes};
 use target::{Target, Where};

@@ -12,6 +12,7 @@ use crate::infra::db::Db;
 
 use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
 use super::otlp::{self, Signal};
+use super::services::ServiceMetrics;
 
 /// Seconds: from a tenth of a millisecond, which a verification takes, to the request timeout.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -73,6 +74,8 @@ pub struct Metrics {
     lookups: IntCounterVec,
     /// Sizes of random keys given out.
     pub random_key_size: Histogram,
+    /// Watched services.
+    pub services: ServiceMetrics,
     /// Password hashes that run or wait.
     pub password_hashes_waiting: IntGauge,
     database_connections: IntGaugeVec,
@@ -144,6 +147,7 @@ impl Metrics {
                 HistogramOpts::new("keyward_random_key_size_bytes", "Sizes of the random keys given out")
                     .buckets(SIZE_BUCKETS.to_vec()),
             )?,
+            services: ServiceMetrics::new()?,
             password_hashes_waiting: IntGauge::new(
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
@@ -166,6 +170,7 @@ impl Metrics {
         let build =
             IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.services.register(&self.registry)?;
         let all: [Box<dyn prometheus::core::Collector>; 19] = [
             Box::new(build),
             Box::new(self.http.clone()),

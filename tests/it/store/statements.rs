@@ -2,7 +2,7 @@
 
 use keyward::features::{
     audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, sensitive,
-    sessions, usage, users,
+    services, sessions, usage, users,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -29,6 +29,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("requests", requests::store::STATEMENTS),
     ("scopes", scopes::store::STATEMENTS),
     ("sensitive", sensitive::store::STATEMENTS),
+    ("services", services::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
     ("usage", usage::store::STATEMENTS),
     ("usage", usage::figures::store::STATEMENTS),
