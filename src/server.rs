@@ -25,7 +25,7 @@ use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
     audit, auth, events, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive,
-    sessions, system, usage, users, webhooks,
+    services, sessions, system, usage, users, webhooks,
 };
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
@@ -64,6 +64,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "events", description = "What happened: listed, as a stream, and as it is sent to webhooks"),
         (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
         (name = "webhooks", description = "Where events are sent, and what came of it"),
+        (name = "services", description = "Services that are watched and restarted, for administrators"),
         (name = "system", description = "The running service, for administrators"),
         (name = "health", description = "For probes"),
     ),
@@ -87,6 +88,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(sensitive::http::router())
         .merge(events::http::router())
         .merge(webhooks::http::router())
+        .merge(services::http::router())
         .merge(system::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))

@@ -12,7 +12,7 @@ use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
 use crate::features::events::{self, publish, stream};
 use crate::features::{
-    audit, idempotency, keys, leases, projects, requests, security, sensitive, sessions, usage, webhooks,
+    audit, idempotency, keys, leases, projects, requests, security, sensitive, services, sessions, usage, webhooks,
 };
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
@@ -33,6 +33,7 @@ const LEVEL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Workers {
     ctx: Ctx,
+    services: Arc<services::watch::Watcher>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -135,6 +136,7 @@ impl Workers {
                 std::future::ready(Ok::<(), DbError>(()))
             }
         };
+        let watcher = Arc::default();
         let mut tasks = security_tasks(ctx, &stopping);
         tasks.extend(webhooks::spawn(ctx, &stopping));
         tasks.extend([
@@ -148,9 +150,10 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
-            reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
+            reconcile::spawn("log level", LEVEL, never_woken(), stopping.clone(), level),
         ]);
-        Self { ctx: ctx.clone(), stop, tasks }
+        tasks.extend(watch_services(ctx, &watcher, stopping));
+        Self { ctx: ctx.clone(), services: watcher, stop, tasks }
     }
 
     /// Lets each run once more, and waits for it.
@@ -161,6 +164,7 @@ impl Workers {
             // A reconciler catches its own panics.
             drop(task.await);
         }
+        services::watch::stop(&self.ctx, &self.services).await;
         drop(publish::publish(&self.ctx).await);
         // What the others have just written, too. What can't be sealed now is after the next start, and told already.
         drop(chain::seal::seal(&self.ctx).await);
@@ -206,6 +210,21 @@ fn security_tasks(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Vec<JoinHandle
         reconcile::spawn("habits", security::habits::INTERVAL, never_woken(), stopping.clone(), habits),
         reconcile::spawn("key expiry", keys::expiry::INTERVAL, never_woken(), stopping.clone(), ends),
     ]
+}
+
+/// Watches services, where there are any.
+fn watch_services(
+    ctx: &Ctx,
+    watcher: &Arc<services::watch::Watcher>,
+    stopping: watch::Receiver<bool>,
+) -> Option<JoinHandle<()>> {
+    let (ctx, watcher) = (ctx.clone(), Arc::clone(watcher));
+    let any = !ctx.config.services.is_empty();
+    let work = move || {
+        let (ctx, watcher) = (ctx.clone(), Arc::clone(&watcher));
+        async move { services::watch::tick(&ctx, &watcher).await }
+    };
+    any.then(|| reconcile::spawn("services", services::watch::TICK, Arc::default(), stopping, work))
 }
 
 /// Gives committed events their places: at once after this process's commits, and a moment later after others'.
@@ -269,6 +288,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
     webhooks::settle::prune(ctx).await?;
+    services::prune(ctx).await?;
     projects::end::purge(ctx).await?;
     chain::prune::prune(ctx).await
 }

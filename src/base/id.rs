@@ -186,6 +186,10 @@ ids! {
     WebhookId = "whk_";
     /// One event on its way to one webhook.
     DeliveryId = "dlv_";
+    /// A restart of a watched service.
+    ServiceOperationId = "opr_";
+    /// A change of a watched service's state.
+    ServiceHistoryId = "svh_";
 }
 
 #[cfg(test)]

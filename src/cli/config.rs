@@ -17,17 +17,16 @@ use super::{Failure, output};
 
 /// Prints every setting.
 pub(super) fn show(loaded: &Loaded, format: Format) -> Result<(), Failure> {
-    let shown = loaded.shown();
+    let settings = loaded.shown().into_iter().map(|(key, value, source)| (key.to_owned(), value, source));
+    let shown = settings.chain(loaded.shown_services());
     match format {
         Format::Json => {
-            let map: BTreeMap<_, _> = shown
-                .into_iter()
-                .map(|(key, value, source)| (key, json!({ "value": value, "source": source })))
-                .collect();
+            let map: BTreeMap<_, _> =
+                shown.map(|(key, value, source)| (key, json!({ "value": value, "source": source }))).collect();
             output::json(&map)
         }
         Format::Table => {
-            let rows = shown.into_iter().map(|(key, value, source)| vec![key.to_owned(), value, source]);
+            let rows = shown.map(|(key, value, source)| vec![key, value, source]);
             output::table(&["SETTING", "VALUE", "SOURCE"], rows);
             Ok(())
         }

@@ -16,6 +16,7 @@ mod proof;
 mod ratelimit;
 mod scopes;
 mod serve;
+mod services;
 mod trail;
 mod usage;
 mod users;
@@ -78,6 +79,7 @@ refused!(
     crate::features::scopes::ScopesError,
     crate::features::audit::read::ReadError,
     crate::features::webhooks::WebhookError,
+    crate::features::services::restart::RestartError,
     std::io::Error
 );
 
@@ -138,6 +140,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             | Command::Scopes(_)
             | Command::Audit(_)
             | Command::Webhooks(_)
+            | Command::Services(_)
                 if command.only_looks() && is_missing(&config) =>
             {
                 Err(no_database())
@@ -150,6 +153,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
             Command::Audit(command) => audit::run(&ready(config).await?, command, format).await,
             Command::Webhooks(command) => webhooks::run(&ready(config).await?, command, format).await,
+            Command::Services(command) => services::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }
     })

@@ -17,6 +17,7 @@ pub mod requests;
 pub mod scopes;
 pub mod security;
 pub mod sensitive;
+pub mod services;
 pub mod sessions;
 pub mod system;
 pub mod usage;

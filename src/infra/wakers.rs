@@ -37,6 +37,7 @@ impl Wakers {
         Self {
             publisher: Arc::default(),
             spreader: Arc::default(),
+            webhooks: Arc::default(),
             streams: Streams { most: streams, open: Arc::default() },
             newest: watch::Sender::new(0),
             ending: watch::Sender::new(false),

@@ -3,6 +3,7 @@
 mod audit;
 mod keys;
 mod proof;
+mod services;
 mod trail;
 mod webhooks;
 
@@ -16,6 +17,7 @@ use crate::infra::config::SETTINGS;
 pub(crate) use audit::Audit;
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
 pub(crate) use proof::{ExportTrail, VerifyTrail};
+pub(crate) use services::Services;
 pub(crate) use trail::AuditFilter;
 pub(crate) use webhooks::Webhooks;
 
@@ -90,6 +92,9 @@ pub(crate) enum Command {
     /// Make, list and test webhooks; see what was sent, and send it once more; follow events live.
     #[command(subcommand)]
     Webhooks(Webhooks),
+    /// List and restart the services that are watched.
+    #[command(subcommand)]
+    Services(Services),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -120,6 +125,7 @@ impl Command {
                 | Self::Usage(_)
                 | Self::Scopes(_)
                 | Self::Audit(_)
+                | Self::Services(_)
         ) || matches!(self, Self::Webhooks(command) if command.only_looks())
     }
 }

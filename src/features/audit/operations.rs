@@ -114,6 +114,11 @@ operations! {
     PATCH "/v1/sensitive-fields/{name}" "sensitive_field.update" "sensitive_field";
     DELETE "/v1/sensitive-fields/{name}" "sensitive_field.delete" "sensitive_field";
     POST "/v1/sensitive-fields:preview" "sensitive_fields.preview" "sensitive_field";
+    GET "/v1/services" "services.list" "service";
+    GET "/v1/services/operations/{id}" "service.read" "service";
+    GET "/v1/services/{name}" "service.read" "service";
+    GET "/v1/services/{name}/history" "service.read" "service";
+    POST "/v1/services/{name}/restart" "service.restart" "service";
     GET "/v1/system/log-level" "log_level.read" "process";
     PUT "/v1/system/log-level" "log_level.update" "process";
     GET "/v1/usage" "usage.read" "usage";

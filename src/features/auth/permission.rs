@@ -139,6 +139,10 @@ instance_permissions! {
     SystemRead = "keyward:system:read";
     /// Change what a running process of the service logs.
     SystemUpdate = "keyward:system:update";
+    /// See the services that are watched.
+    ServicesRead = "keyward:services:read";
+    /// Restart services that are watched.
+    ServicesRestart = "keyward:services:restart";
 }
 
 /// A person's part in a project.

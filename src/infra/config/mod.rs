@@ -17,6 +17,7 @@ mod requests;
 mod secrets;
 mod security;
 mod server;
+mod services;
 mod source;
 mod table;
 mod usage;
@@ -36,6 +37,10 @@ pub use requests::RequestsConfig;
 pub use secrets::SecretsConfig;
 pub use security::SecurityConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
+pub use services::{
+    CheckConfig, CheckKind, CommandLine, HookConfig, ProcessConfig, RestartPolicy, ServiceConfig, ServiceKind,
+    ServiceName,
+};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
 pub use usage::UsageConfig;
@@ -76,6 +81,8 @@ pub struct Config {
     pub secrets: SecretsConfig,
     /// Deliveries of webhooks.
     pub webhooks: WebhooksConfig,
+    /// Services that are watched, in the order of their names.
+    pub services: Vec<ServiceConfig>,
 }
 
 impl Config {
@@ -101,6 +108,7 @@ impl Config {
             audit: AuditConfig::parse(loaded)?,
             secrets: SecretsConfig::parse(loaded)?,
             webhooks: WebhooksConfig::parse(loaded)?,
+            services: services::parse(loaded)?,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::services;
 use super::table::{SETTINGS, Setting};
 
 /// Where a value came from, weakest first.
@@ -65,12 +66,24 @@ pub enum ConfigError {
     /// Two settings that only make sense together.
     #[error("{0}")]
     Together(&'static str),
+    /// A value of a service that can't be used.
+    #[error("{place} can't be used: {reason} (from {source_of})")]
+    Service {
+        /// Where it stands, such as `services.web.checks[0].interval`.
+        place: String,
+        /// What would be right.
+        reason: String,
+        /// Where the value came from.
+        source_of: Source,
+    },
 }
 
 /// Every setting's raw text and its source.
 #[derive(Clone)]
 pub struct Loaded {
     values: BTreeMap<&'static str, (String, Source)>,
+    /// The tables of services: only a file has them.
+    services: Option<(toml::Value, Source)>,
 }
 
 // Values may be secrets, so the derived form would leak them.
@@ -90,8 +103,8 @@ impl Loaded {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut loaded =
-            Self { values: SETTINGS.iter().map(|s| (s.key, (s.default.to_owned(), Source::Default))).collect() };
+        let values = SETTINGS.iter().map(|s| (s.key, (s.default.to_owned(), Source::Default))).collect();
+        let mut loaded = Self { values, services: None };
         if let Some(path) = file {
             loaded.add_file(path)?;
         }
@@ -125,9 +138,13 @@ impl Loaded {
             // The parser's own message quotes the line, which may hold a secret.
             .map_err(|e: toml::de::Error| ConfigError::NotToml(path.to_owned(), e.message().to_owned()))?;
         for (name, value) in table {
+            if name == services::KEY {
+                self.services = Some((value, Source::File(path.to_owned())));
+                continue;
+            }
             let Some(setting) = SETTINGS.iter().find(|s| s.key == name) else {
                 return Err(ConfigError::Unknown {
-                    hint: hint(&name, SETTINGS.iter().map(|s| s.key)),
+                    hint: hint(&name, SETTINGS.iter().map(|s| s.key).chain([services::KEY])),
                     place: format!("file {}", path.display()),
                     name,
                 });
@@ -167,6 +184,18 @@ impl Loaded {
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String, String)> {
         SETTINGS.iter().map(|s| (s.key, self.shown_value(s), self.source(s.key).to_string())).collect()
+    }
+
+    /// The tables of services as they stand in the file, and which file that is.
+    pub(super) fn services(&self) -> Option<&(toml::Value, Source)> {
+        self.services.as_ref()
+    }
+
+    /// What `keyward config` prints of services: each value by its path, secrets hidden, source.
+    #[must_use]
+    pub fn shown_services(&self) -> Vec<(String, String, String)> {
+        let Some((value, source)) = &self.services else { return Vec::new() };
+        services::shown(value).into_iter().map(|(key, value)| (key, value, source.to_string())).collect()
     }
 
     fn shown_value(&self, setting: &Setting) -> String {
@@ -232,7 +261,7 @@ fn plain(value: &toml::Value) -> Option<String> {
     })
 }
 
-fn hint(name: &str, known: impl Iterator<Item = &'static str>) -> String {
+pub(super) fn hint(name: &str, known: impl Iterator<Item = &'static str>) -> String {
     known
         .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
         .min()

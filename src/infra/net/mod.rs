@@ -6,7 +6,7 @@
 //! is no proxy from the environment, no cookie, no referer, no connection that is used twice, no compression, and nothing
 //! that is read without a bound.
 //!
-//! What the operator names in the settings is another matter: [`Endpoint`] may lead anywhere.
+//! What the operator names in the settings is another matter: [`Endpoint`], [`Probe`] and [`Peer`] may lead anywhere.
 //!
 //! Knows no feature, and what an answer means. [`Outbound::get`] fetches documents, [`Outbound::post`] delivers messages; both
 //! ask by the one `ask`.
@@ -16,6 +16,7 @@ mod error;
 mod exchange;
 mod guard;
 mod post;
+mod probe;
 mod resolve;
 mod target;
 mod tls;
@@ -45,6 +46,7 @@ pub use exchange::MAX_HEAD;
 use exchange::{Answer, Wanted, exchange};
 use guard::Guard;
 pub use post::{Post, Posted, RetryAfter};
+pub use probe::{Heard, MAX_HEARD, Peer, Probe};
 pub use resolve::Resolve;
 pub use target::{MAX_URL, Schemes};
 use target::{Target, Where};

@@ -12,6 +12,7 @@ use crate::infra::db::Db;
 
 use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
 use super::otlp::{self, Signal};
+use super::services::ServiceMetrics;
 use super::webhooks::WebhookMetrics;
 
 /// Seconds: from a tenth of a millisecond, which a verification takes, to the request timeout.
@@ -82,6 +83,8 @@ pub struct Metrics {
     pub random_key_size: Histogram,
     /// Webhooks.
     pub webhooks: WebhookMetrics,
+    /// Watched services.
+    pub services: ServiceMetrics,
     /// Password hashes that run or wait.
     pub password_hashes_waiting: IntGauge,
     database_connections: IntGaugeVec,
@@ -166,6 +169,7 @@ impl Metrics {
                     .buckets(SIZE_BUCKETS.to_vec()),
             )?,
             webhooks: WebhookMetrics::new()?,
+            services: ServiceMetrics::new()?,
             password_hashes_waiting: IntGauge::new(
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
@@ -188,6 +192,7 @@ impl Metrics {
         let build =
             IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.services.register(&self.registry)?;
         let all: [Box<dyn prometheus::core::Collector>; 22] = [
             Box::new(build),
             Box::new(self.http.clone()),

@@ -8,6 +8,7 @@ mod lines;
 pub mod logs;
 pub mod metrics;
 pub mod otlp;
+pub mod services;
 pub mod trace;
 pub mod webhooks;
 

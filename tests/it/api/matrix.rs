@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{MANY_KEYS, system_key, text};
+use super::support::{MANY_KEYS, SERVICES, system_key, text};
 use crate::both_engines;
 use crate::harness::{Answer, App, Call, PASSWORD, Session};
 
@@ -109,6 +109,7 @@ impl Stage {
             () if template.starts_with("/v1/keys/") => text(&self.key, "id"),
             () if template.starts_with("/v1/leases/") => &self.lease,
             () if template.starts_with("/v1/users/") => &self.extra.user,
+            () if template.starts_with("/v1/services/") => "opr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
             () if template.starts_with("/v1/audit/") => "aud_01K5ZV8QXW3M7C2R9T4B6D8F0G",
             () => "x",
         };
@@ -124,6 +125,9 @@ impl Stage {
                     return if missing { "nobody_knows" } else { "password" }.to_owned();
                 }
                 "{event}" => "evt_01K5ZV8QXW3M7C2R9T4B6D8F0G",
+                "{name}" if template.starts_with("/v1/services") => {
+                    return if missing { "nobody" } else { "the-worker" }.to_owned();
+                }
                 "{name}" => return "orders:read".to_owned(),
                 _ => return part.to_owned(),
             };
@@ -272,7 +276,7 @@ fn is_about_one_thing(route: &Route) -> bool {
 
 both_engines! {
     async fn everybody_gets_what_the_table_says(engine: Engine) {
-        let settings = [MANY_KEYS, ("KEYWARD_PROJECTS_PER_USER", "0"), ("KEYWARD_DEFAULT_RATE_LIMIT", "0")];
+        let settings = [MANY_KEYS, ("KEYWARD_PROJECTS_PER_USER", "0"), ("KEYWARD_DEFAULT_RATE_LIMIT", "0"), SERVICES];
         let app = App::start_with(engine, &settings).await;
         let cast = cast(&app).await;
         let mut stage = Stage::set(&app, &cast, 0).await;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{Answer, App, PASSWORD, Session};
+use crate::harness::{Answer, App, FILE, PASSWORD, Session};
 
 /// Makes the tests' own address a trusted proxy, so that `X-Forwarded-For` says who calls.
 pub const PROXY: (&str, &str) = ("KEYWARD_TRUSTED_PROXIES", "127.0.0.1/32");
@@ -289,3 +289,16 @@ pub async fn secrets(app: &App, who: &Session, key: &Value) -> Vec<Value> {
     let listed = app.get(&path(key, "/secrets")).token(&who.token).send().await.expect(200).json();
     listed["data"].as_array().unwrap().clone()
 }
+
+/// A service to be watched, for tests that ask every route; nobody is there.
+pub const SERVICES: (&str, &str) = (
+    FILE,
+    r#"
+    [[services]]
+    name = "the-worker"
+    kind = "http"
+    url = "http://127.0.0.1:1/"
+    secret = "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg=="
+    checks = [{ kind = "tcp", address = "127.0.0.1:1" }]
+    "#,
+);

@@ -85,6 +85,9 @@ pub struct App {
     _scratch: Scratch,
 }
 
+/// What stands among a test's settings instead of a variable: the text of the configuration file.
+pub const FILE: &str = "keyward.toml";
+
 /// The settings of a test: free ports, and no limit by address unless the test sets one.
 pub fn settings(url: &str, overrides: &[(&str, &str)]) -> Config {
     let mut environment = vec![
@@ -103,8 +106,15 @@ pub fn settings(url: &str, overrides: &[(&str, &str)]) -> Config {
             environment.push(("KEYWARD_SECRETS_KEY".to_owned(), AUDIT_SEED.to_owned()));
         }
     }
-    environment.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    Config::parse(&Loaded::load(None, environment, []).unwrap()).unwrap()
+    let variables = overrides.iter().filter(|(name, _)| *name != FILE);
+    environment.extend(variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let file = overrides.iter().find(|(name, _)| *name == FILE).map(|(_, text)| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    });
+    let file = file.as_ref().map(tempfile::NamedTempFile::path);
+    Config::parse(&Loaded::load(file, environment, []).unwrap()).unwrap()
 }
 
 /// The seed of the key that signs the audit trail of tests on Postgres.

@@ -20,6 +20,7 @@ mod limits_restart;
 mod logs;
 mod outage;
 mod privacy;
+mod services;
 mod shutdown;
 mod sqlite_faults;
 mod start;

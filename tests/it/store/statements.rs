@@ -2,7 +2,7 @@
 
 use keyward::features::{
     audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, security,
-    sensitive, sessions, usage, users, webhooks,
+    sensitive, services, sessions, usage, users, webhooks,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -31,6 +31,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("scopes", scopes::store::STATEMENTS),
     ("security", security::store::STATEMENTS),
     ("sensitive", sensitive::store::STATEMENTS),
+    ("services", services::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
     ("usage", usage::store::STATEMENTS),
     ("usage", usage::figures::store::STATEMENTS),

@@ -9,7 +9,8 @@ pub(super) const TYPES: [EventType; 3] = [
     EventType {
         name: "service.down",
         resource: "service",
-        description: "A service that is watched doesn't answer, or says that it isn't well.",
+        description: "A service that is watched doesn't answer, says that it isn't well, or has ended; once more, with the state `failed`, \
+                      where it was restarted too often and is left alone.",
         schema,
         example: || and(example(), json!({"state": "down", "reason": "connection refused", "failures": 3})),
     },
@@ -23,23 +24,23 @@ pub(super) const TYPES: [EventType; 3] = [
     EventType {
         name: "service.restarted",
         resource: "service",
-        description: "A service was restarted: by an operation that somebody asked for, or by itself.",
+        description: "A service was restarted, because somebody asked for it or by its policy. Whether it is up is yet to be seen.",
         schema,
-        example: || and(example(), json!({"operation_id": "op_01K5ZV8QXW3M7C2R9T4B6D8F0G", "reason": "asked for"})),
+        example: || and(example(), json!({"operation_id": "opr_01K5ZV8QXW3M7C2R9T4B6D8F0G", "state": "starting"})),
     },
 ];
 
 fn schema() -> Value {
     object([
         ("name", text("Which service.")),
-        ("kind", text("What kind of service.")),
-        ("state", text("How it is now.")),
+        ("kind", text("`process`, `http` or `watch`.")),
+        ("state", text("`up`, `down`, `starting`, or `failed`: down, and left alone.")),
         ("reason", text_or_null("Why.")),
-        ("operation_id", text_or_null("The operation that did it, where somebody asked for one.")),
-        ("failures", count("How often in a row it was found not to be well.")),
+        ("operation_id", text_or_null("The restart that it belongs to.")),
+        ("failures", count("How often in a row its checks have failed.")),
     ])
 }
 
 fn example() -> Value {
-    json!({"name": "database", "kind": "database", "state": "up", "reason": null, "operation_id": null, "failures": 0})
+    json!({"name": "worker", "kind": "process", "state": "up", "reason": null, "operation_id": null, "failures": 0})
 }
