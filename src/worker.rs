@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
-use crate::features::{audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
+use crate::features::{audit, idempotency, keys, leases, mail, projects, requests, sensitive, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -123,6 +123,13 @@ impl Workers {
                 }
             }
         };
+        let mails = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { mail::send::send(&ctx).await }
+            }
+        };
         let level = {
             let ctx = ctx.clone();
             move || {
@@ -139,6 +146,7 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
+            reconcile::spawn("mail", mail::send::INTERVAL, never_woken(), stopping.clone(), mails),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
         ];
         Self { ctx: ctx.clone(), stop, tasks }
@@ -200,5 +208,6 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
     projects::end::purge(ctx).await?;
+    mail::send::prune(ctx).await?;
     chain::prune::prune(ctx).await
 }

@@ -15,4 +15,5 @@ pub mod passwords;
 pub mod reconcile;
 pub mod refusals;
 pub mod sensitive;
+pub mod smtp;
 pub mod telemetry;

@@ -5,6 +5,7 @@ mod client;
 pub mod otlp;
 pub mod postgres;
 pub mod program;
+pub mod smtp;
 
 use std::sync::Arc;
 use std::time::Duration;

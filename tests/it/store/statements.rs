@@ -1,7 +1,7 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
 use keyward::features::{
-    audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, sensitive,
+    audit, changes, events, idempotency, keys, leases, limits, mail, members, projects, requests, scopes, sensitive,
     sessions, usage, users,
 };
 use keyward::infra::db::{self, Db, Sql};
@@ -24,6 +24,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("keys", keys::secrets::store::STATEMENTS),
     ("leases", leases::store::STATEMENTS),
     ("limits", limits::store::STATEMENTS),
+    ("mail", mail::store::STATEMENTS),
     ("members", members::store::STATEMENTS),
     ("projects", projects::store::STATEMENTS),
     ("requests", requests::store::STATEMENTS),
