@@ -91,8 +91,10 @@ fn lines(text: &str) -> String {
         text.replace("\r\n", "\n").chars().filter(|c| matches!(c, '\n' | '\t') || !is_unseen(*c)).collect();
     if lines.len() > MAX_TEXT {
         lines.truncate(lines.floor_char_boundary(MAX_TEXT));
-        lines.push_str("…\n");
+        lines.push('…');
     }
+    // The end of the last line is added on the way.
+    lines.truncate(lines.trim_end_matches('\n').len());
     lines
 }
 
@@ -126,8 +128,7 @@ mod tests {
         Content-Transfer-Encoding: 7bit
 
         It is over 5 %.
-        Since 12:00.
-        ");
+        Since 12:00.");
     }
 
     #[test]

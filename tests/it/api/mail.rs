@@ -152,6 +152,7 @@ both_engines! {
         let app = start(engine, &server, "none", &[]).await;
         let project = project(&app).await;
         write(&app, project, TO).await;
+        app.advance(Duration::from_secs(1));
         write(&app, project, "dev@corp.example").await;
         assert_eq!(until_outcome(&app, "refused").await, "refused 1 550 5.1.1 <o***@corp.example> unknown");
         // The next one isn't held up by it.

@@ -60,8 +60,8 @@ impl MailServer {
             .arg(wish.to_string())
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
+            .stdout(file)
+            .stderr(File::create(output.with_extension("trouble")).unwrap())
             .spawn()
             .unwrap();
         let mut server = Self { child, port: 0, certificate, output, _directory: directory };
@@ -70,7 +70,7 @@ impl MailServer {
         server
     }
 
-    /// Everything that it has said; what Python says besides fails the test.
+    /// Everything that it has said.
     fn said(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.output).unwrap_or_default();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -86,9 +86,18 @@ impl MailServer {
             if is_enough(&said) {
                 return said;
             }
-            assert!(started.elapsed() < Duration::from_secs(30), "the mail server said only {said:?}");
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "the mail server said only {said:?}; {}",
+                self.trouble()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What Python said besides: a client that breaks off is one of its troubles.
+    fn trouble(&self) -> String {
+        std::fs::read_to_string(self.output.with_extension("trouble")).unwrap_or_default()
     }
 
     /// The mails that it has taken.

@@ -41,7 +41,7 @@ class Handler:
             sender=envelope.mail_from,
             recipients=envelope.rcpt_tos,
             message=envelope.content.decode("ascii"),
-            login=session.login_data,
+            login=session.auth_data,
             encrypted=session.ssl is not None or wish["tls"] == "tls",
         )
         return refusal or "250 OK"
