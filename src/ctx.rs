@@ -21,6 +21,8 @@ use crate::infra::sensitive::SensitiveFields;
 use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::level::LogLevel;
 use crate::infra::telemetry::metrics::Metrics;
+use crate::infra::vault::Vault;
+use crate::infra::wakers::Wakers;
 
 /// The capabilities, cheap to clone.
 #[derive(Clone)]
@@ -60,12 +62,15 @@ pub struct Capabilities {
     pub refusals: Refusals,
     /// What this process logs.
     pub log_level: LogLevel,
+    /// Who is told of events.
+    pub wakers: Wakers,
     started: Duration,
     /// The wall clock's microseconds at the monotonic clock's zero.
     steady_origin: u64,
     draining: AtomicBool,
     access_log: OnceLock<AccessLog>,
     keyring: OnceLock<Keyring>,
+    vault: OnceLock<Vault>,
 }
 
 /// One limit a purpose, so that one can't use up the other.
@@ -121,6 +126,7 @@ impl Ctx {
             outbound,
             refusals: Refusals::default(),
             log_level: LogLevel::new(config.log.filter.clone()),
+            wakers: Wakers::default(),
             gate: new_gate(&config),
             sensitive: SensitiveFields::default(),
             origins: Origins::new(config.server.cors_origins.clone()),
@@ -132,6 +138,7 @@ impl Ctx {
             draining: AtomicBool::new(false),
             access_log: OnceLock::new(),
             keyring: OnceLock::new(),
+            vault: OnceLock::new(),
             metrics,
             db,
             clock,
@@ -239,6 +246,12 @@ impl Capabilities {
     /// Gives the keys of the audit trail; the first word counts.
     pub fn set_keyring(&self, keyring: Keyring) {
         drop(self.keyring.set(keyring));
+    }
+
+    /// What secrets are encrypted with: read, or made beside the SQLite file, when it is first asked for.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        self.vault.get_or_init(|| Vault::open(&self.config.secrets, &self.config.database, &*self.rng, true))
     }
 
     /// How long the process has been up.

@@ -25,7 +25,7 @@ use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
     audit, auth, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive, sessions,
-    system, usage, users,
+    system, usage, users, webhooks,
 };
 use crate::infra::config::ServerConfig;
 use crate::infra::telemetry::metrics::{CacheReading, VERIFY_ROUTE};
@@ -62,6 +62,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "usage", description = "How much keys are used, for what, and how it comes out"),
         (name = "audit", description = "Who did what, who was refused, and the proof of it"),
         (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
+        (name = "webhooks", description = "Where events are sent, and what came of it"),
         (name = "system", description = "The running service, for administrators"),
         (name = "health", description = "For probes"),
     ),
@@ -83,6 +84,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(audit::chain::http::router())
         .merge(audit::http::router())
         .merge(sensitive::http::router())
+        .merge(webhooks::http::router())
         .merge(system::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))

@@ -184,6 +184,10 @@ ids! {
     RequestId = "req_";
     /// An e-mail.
     MailId = "mai_";
+    /// A webhook.
+    WebhookId = "whk_";
+    /// One event on its way to one webhook.
+    DeliveryId = "dlv_";
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::infra::audit_key::{Keyring, key_file};
 use crate::infra::config::{Config, DatabaseUrl, Registration, SmtpTls};
 use crate::infra::db::{self, Db, MigrationState};
 use crate::infra::smtp;
+use crate::infra::vault::{self, Vault};
 
 use super::args::Format;
 use super::{Failure, output};
@@ -76,6 +77,8 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
     if let Some((verdict, detail)) = mail(config).await {
         find("mail", verdict, detail);
     }
+    let (verdict, detail) = secrets_key(config);
+    find("secrets key", verdict, detail);
     for detail in unsafe_settings(config) {
         find("settings", Verdict::Warning, detail);
     }
@@ -174,6 +177,31 @@ fn audit_key(config: &Config) -> (Verdict, String) {
             format!("the first start makes {place}; other replicas need the same key (KEYWARD_AUDIT_SIGNING_KEY)"),
         ),
         None => (Verdict::Ok, format!("the first start makes {place}")),
+    }
+}
+
+/// What webhooks' secrets are encrypted with.
+fn secrets_key(config: &Config) -> (Verdict, String) {
+    let vault = Vault::open(&config.secrets, &config.database, &SystemRng, false);
+    let path = vault::file(&config.database).filter(|_| config.secrets.key.is_none());
+    match (vault.key(), path) {
+        #[cfg(unix)]
+        (Some(_), Some(path)) if is_open_to_others(&path) => {
+            (Verdict::Warning, format!("{} can be read by others on this machine (chmod 600)", path.display()))
+        }
+        (Some(key), _) => (Verdict::Ok, format!("webhooks' secrets are encrypted under the key {key}")),
+        (None, Some(path)) if path.exists() => {
+            (Verdict::Failed, format!("webhooks can't be made: {}", vault.trouble().unwrap_or_default()))
+        }
+        (None, Some(path)) if !is_writable(&path) => (
+            Verdict::Warning,
+            format!("webhooks can't be made: {} can't be made (KEYWARD_SECRETS_KEY)", path.display()),
+        ),
+        (None, Some(path)) => (Verdict::Ok, format!("the first start makes {}", path.display())),
+        (None, None) => (
+            Verdict::Warning,
+            "webhooks can't be made: no key for secrets is set (KEYWARD_SECRETS_KEY, 32 bytes in base64)".to_owned(),
+        ),
     }
 }
 

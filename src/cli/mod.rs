@@ -19,6 +19,7 @@ mod serve;
 mod trail;
 mod usage;
 mod users;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ refused!(
     crate::features::keys::moving::import::ImportError,
     crate::features::scopes::ScopesError,
     crate::features::audit::read::ReadError,
+    crate::features::webhooks::WebhookError,
     std::io::Error
 );
 
@@ -135,6 +137,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             | Command::Usage(_)
             | Command::Scopes(_)
             | Command::Audit(_)
+            | Command::Webhooks(_)
                 if command.only_looks() && is_missing(&config) =>
             {
                 Err(no_database())
@@ -146,6 +149,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Usage(command) => usage::run(&ready(config).await?, command, format).await,
             Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
             Command::Audit(command) => audit::run(&ready(config).await?, command, format).await,
+            Command::Webhooks(command) => webhooks::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }
     })

@@ -21,3 +21,4 @@ pub mod sessions;
 pub mod system;
 pub mod usage;
 pub mod users;
+pub mod webhooks;

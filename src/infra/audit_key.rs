@@ -1,7 +1,6 @@
 //! The Ed25519 keys (RFC 8032) of the audit trail: the one that signs, and those whose signatures count. The secret one never
 //! enters the database: whoever can rewrite the trail must not find it there.
 
-use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::rng::Rng;
 use crate::infra::config::{AuditConfig, DatabaseConfig, DatabaseUrl, thirty_two};
+use crate::infra::key_file;
 
 /// The key's file on Postgres, in the working directory.
 const FILE: &str = "keyward-audit.key";
@@ -125,13 +125,7 @@ impl Keyring {
         let path = config.signing_key_file.clone().unwrap_or_else(|| key_file(database));
         let signer = match &config.signing_key {
             Some(seed) => Ok(thirty_two(seed.expose()).as_ref().and_then(Signer::new)),
-            None => match read(&path) {
-                Ok(seed) => Ok(Signer::new(&seed)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
-                    create(&path, rng).map(|seed| Signer::new(&seed))
-                }
-                Err(error) => Err(error),
-            },
+            None => key_file::read_or_make(&path, rng, make).map(|seed| Signer::new(&seed)),
         };
         match signer {
             Ok(Some(signer)) => keyring.signer = Some(signer),
@@ -193,69 +187,28 @@ impl Keyring {
 #[must_use]
 pub fn key_file(database: &DatabaseConfig) -> PathBuf {
     match &database.url {
-        DatabaseUrl::Sqlite(path) => beside(path, "audit-key"),
+        DatabaseUrl::Sqlite(path) => key_file::beside(path, "audit-key"),
         DatabaseUrl::Postgres(_) => PathBuf::from(FILE),
     }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(ending);
-    PathBuf::from(name)
 }
 
 /// Each database has one of its own, so that a key may serve several. With a key from the environment there is no place
 /// beside it on Postgres.
 fn head_file(config: &AuditConfig, database: &DatabaseConfig, key: &Path) -> Option<PathBuf> {
     match &database.url {
-        DatabaseUrl::Sqlite(path) => Some(beside(path, "audit-head")),
+        DatabaseUrl::Sqlite(path) => Some(key_file::beside(path, "audit-head")),
         DatabaseUrl::Postgres(_) if config.signing_key.is_some() => None,
         DatabaseUrl::Postgres(url) => {
             let options: sqlx::postgres::PgConnectOptions = url.expose().parse().ok()?;
             let place = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database()?);
-            Some(beside(key, &format!("{}.head", hex::encode(&Sha256::digest(place)[..4]))))
+            Some(key_file::beside(key, &format!("{}.head", hex::encode(&Sha256::digest(place)[..4]))))
         }
-    }
-}
-
-fn read(path: &Path) -> io::Result<[u8; 32]> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(4096).read_to_string(&mut text)?;
-    thirty_two(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "expected 32 bytes in base64"))
-}
-
-/// Makes the file, or reads the one that another process has made in the same moment. It gets its name when it is whole.
-fn create(path: &Path, rng: &dyn Rng) -> io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    rng.fill(&mut seed);
-    let mut name = [0; 8];
-    rng.fill(&mut name);
-    let temporary = beside(path, &hex::encode(name));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = (|| {
-        let mut file = options.open(&temporary)?;
-        writeln!(file, "{}", STANDARD.encode(seed))?;
-        file.sync_all()?;
-        // Refuses where the name is taken, unlike a rename.
-        std::fs::hard_link(&temporary, path)
-    })();
-    // Whatever became of it, nobody needs it any more.
-    drop(std::fs::remove_file(&temporary));
-    match written {
-        Ok(()) => Ok(seed),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path),
-        Err(error) => Err(error),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::rng::SystemRng;
 
     #[test]
     fn a_signature_is_good_for_its_message_and_key_alone() {
@@ -282,20 +235,5 @@ mod tests {
         for wrong in ["", "x", "AAAA", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"] {
             assert_eq!(PublicKey::parse(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn the_file_is_made_once_and_for_its_owner_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        let seed = create(&path, &SystemRng).unwrap();
-        assert_eq!((read(&path).unwrap(), create(&path, &SystemRng).unwrap()), (seed, seed));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        }
-        assert!(create(&dir.path().join("missing/key"), &SystemRng).is_err());
     }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod keys;
 mod proof;
 mod trail;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub(crate) use audit::Audit;
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
 pub(crate) use proof::{ExportTrail, VerifyTrail};
 pub(crate) use trail::AuditFilter;
+pub(crate) use webhooks::Webhooks;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -85,6 +87,9 @@ pub(crate) enum Command {
     /// Read, verify and export the audit trail.
     #[command(subcommand)]
     Audit(Audit),
+    /// Make, list and test webhooks; see what was sent, and send it once more; follow events live.
+    #[command(subcommand)]
+    Webhooks(Webhooks),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: keyward completions bash > /etc/bash_completion.d/keyward")]
     Completions {
@@ -115,7 +120,7 @@ impl Command {
                 | Self::Usage(_)
                 | Self::Scopes(_)
                 | Self::Audit(_)
-        )
+        ) || matches!(self, Self::Webhooks(command) if command.only_looks())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use axum::http::Method;
 
-use crate::base::id::{KeyId, ProjectId, SessionId, UserId};
+use crate::base::id::{DeliveryId, KeyId, ProjectId, SessionId, UserId, WebhookId};
 
 /// A management route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ operations! {
     GET "/v1/audit/keys" "audit.list_keys" "audit";
     GET "/v1/audit:export" "audit.export" "audit";
     GET "/v1/audit:verify" "audit.verify" "audit";
+    GET "/v1/deliveries/{id}" "delivery.read" "delivery";
+    POST "/v1/deliveries/{id}/retry" "delivery.retry" "delivery";
     GET "/v1/keys/self" "key.read" "key";
     GET "/v1/keys/{id}" "key.read" "key";
     PATCH "/v1/keys/{id}" "key.update" "key";
@@ -95,6 +97,15 @@ operations! {
     POST "/v1/projects/{project}/sensitive-fields:preview" "sensitive_fields.preview" "project";
     POST "/v1/projects/{project}/suspend" "project.suspend" "project";
     GET "/v1/projects/{project}/usage" "usage.read" "project";
+    GET "/v1/projects/{project}/webhooks" "webhooks.list" "project";
+    POST "/v1/projects/{project}/webhooks" "webhook.create" "webhook";
+    GET "/v1/projects/{project}/webhooks/{id}" "webhook.read" "webhook";
+    PATCH "/v1/projects/{project}/webhooks/{id}" "webhook.update" "webhook";
+    DELETE "/v1/projects/{project}/webhooks/{id}" "webhook.delete" "webhook";
+    GET "/v1/projects/{project}/webhooks/{id}/deliveries" "deliveries.list" "webhook";
+    POST "/v1/projects/{project}/webhooks/{id}/replay" "webhook.replay" "webhook";
+    POST "/v1/projects/{project}/webhooks/{id}/rotate-secret" "webhook.rotate_secret" "webhook";
+    POST "/v1/projects/{project}/webhooks/{id}/test" "webhook.test" "webhook";
     GET "/v1/sensitive-fields" "sensitive_fields.list" "sensitive_field";
     POST "/v1/sensitive-fields" "sensitive_field.create" "sensitive_field";
     GET "/v1/sensitive-fields/{name}" "sensitive_field.read" "sensitive_field";
@@ -149,6 +160,8 @@ impl Operation {
                 "{user}" => is(text.parse::<UserId>().is_ok(), "member"),
                 "{session}" => is(text.parse::<SessionId>().is_ok(), "session"),
                 "{id}" if self.resource == "key" => is(text.parse::<KeyId>().is_ok(), "key"),
+                "{id}" if self.resource == "webhook" => is(text.parse::<WebhookId>().is_ok(), "webhook"),
+                "{id}" if self.resource == "delivery" => is(text.parse::<DeliveryId>().is_ok(), "delivery"),
                 "{id}" if self.resource == "user" => is(text.parse::<UserId>().is_ok(), "user"),
                 _ => None,
             }

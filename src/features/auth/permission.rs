@@ -104,6 +104,14 @@ permissions! {
     AuditExport = "keyward:audit:export";
     /// Read the audit trail of a project.
     AuditRead = "keyward:audit:read";
+    /// See webhooks, their URLs, and what was sent.
+    WebhooksRead = "keyward:webhooks:read";
+    /// Make webhooks.
+    WebhooksCreate = "keyward:webhooks:create";
+    /// Change webhooks and their secrets, switch them on and off; send tests, and deliveries once more.
+    WebhooksUpdate = "keyward:webhooks:update";
+    /// Delete webhooks.
+    WebhooksDelete = "keyward:webhooks:delete";
     /// See which fields are sensitive, and try rules on a document. Those of the server: as an administrator.
     SensitiveFieldsRead = "keyward:sensitive-fields:read";
     /// Add, change and remove rules for sensitive fields. Those of the server: as an administrator.
@@ -182,6 +190,7 @@ impl Role {
                 AuditExport::SCOPE,
                 AuditRead::SCOPE,
                 "keyward:sensitive-fields:*",
+                "keyward:webhooks:*",
             ],
             Self::Member => &[
                 KeysRead::SCOPE,

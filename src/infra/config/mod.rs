@@ -14,10 +14,12 @@ mod outbound;
 mod privacy;
 mod projects;
 mod requests;
+mod secrets;
 mod server;
 mod source;
 mod table;
 mod usage;
+mod webhooks;
 
 pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
@@ -30,10 +32,12 @@ pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
+pub use secrets::SecretsConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
 pub use usage::UsageConfig;
+pub use webhooks::WebhooksConfig;
 
 /// Every setting, parsed and checked.
 #[derive(Clone, Debug)]
@@ -64,6 +68,10 @@ pub struct Config {
     pub mail: MailConfig,
     /// The audit trail's proof.
     pub audit: AuditConfig,
+    /// Encryption at rest.
+    pub secrets: SecretsConfig,
+    /// Deliveries of webhooks.
+    pub webhooks: WebhooksConfig,
 }
 
 impl Config {
@@ -86,6 +94,8 @@ impl Config {
             outbound: OutboundConfig::parse(loaded)?,
             mail: MailConfig::parse(loaded)?,
             audit: AuditConfig::parse(loaded)?,
+            secrets: SecretsConfig::parse(loaded)?,
+            webhooks: WebhooksConfig::parse(loaded)?,
         })
     }
 }

@@ -299,6 +299,18 @@ pub const SETTINGS: &[Setting] = &[
         "How long audit entries are kept, such as 365d; 0 is for ever",
     ),
     secret(setting(
+        "secrets_key",
+        "KEYWARD_SECRETS_KEY",
+        "",
+        "Key (32 bytes in base64) that webhooks' secrets are encrypted with; made beside the SQLite file where not set",
+    )),
+    secret(setting(
+        "secrets_keys_previous",
+        "KEYWARD_SECRETS_KEYS_PREVIOUS",
+        "",
+        "Former keys of that kind, which still decrypt, separated by commas",
+    )),
+    secret(setting(
         "field_hash_key",
         "KEYWARD_FIELD_HASH_KEY",
         "",
@@ -366,6 +378,25 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("mail_per_day", "KEYWARD_MAIL_PER_DAY", "100", "How many mails a project may cause a day (UTC)"),
     setting("mail_retention", "KEYWARD_MAIL_RETENTION", "30d", "How long is remembered what was sent"),
+    setting(
+        "webhook_retries",
+        "KEYWARD_WEBHOOK_RETRIES",
+        "5s,5m,30m,2h,5h,10h,14h,20h,24h",
+        "How long after each failed attempt a delivery is tried again, separated by commas",
+    ),
+    setting("webhook_timeout", "KEYWARD_WEBHOOK_TIMEOUT", "15s", "How long an endpoint may take to answer, up to 60s"),
+    setting(
+        "webhook_disable_after",
+        "KEYWARD_WEBHOOK_DISABLE_AFTER",
+        "5d",
+        "An endpoint whose every attempt has failed for so long is disabled; 0 is never",
+    ),
+    setting(
+        "webhook_delivery_retention",
+        "KEYWARD_WEBHOOK_DELIVERY_RETENTION",
+        "30d",
+        "How long deliveries and their attempts are kept, at least 1s",
+    ),
 ];
 
 #[cfg(test)]

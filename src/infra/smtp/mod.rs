@@ -5,6 +5,7 @@
 //! up is the caller's decision; [`SmtpError`] says which of them makes sense.
 
 mod letter;
+mod lines;
 mod session;
 
 pub use letter::Letter;

@@ -7,9 +7,11 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, Certific
 use lettre::transport::smtp::extension::ClientId;
 use tokio::time::timeout;
 
+use super::lines::ByLine;
 use super::{Letter, SmtpError, masked};
 use crate::base::masking::mask_secrets;
 use crate::infra::config::{SmtpConfig, SmtpTls};
+use crate::infra::net::reach;
 
 /// How long it may take until the server is ready for a mail: look-up, connection, TLS and log-in.
 const OPEN: Duration = Duration::from_secs(20);
@@ -75,10 +77,15 @@ async fn connect(config: &SmtpConfig) -> Result<AsyncSmtpConnection, SmtpError> 
         SmtpTls::None => None,
         SmtpTls::StartTls | SmtpTls::Tls => Some(trust(config).await?),
     };
-    let at_once = tls.clone().filter(|_| config.tls == SmtpTls::Tls);
-    let server = (config.host.as_str(), config.port);
-    let mut connection =
-        AsyncSmtpConnection::connect_tokio1(server, Some(OPEN), &hello, at_once, None).await.map_err(trouble)?;
+    let mut connection = if config.tls == SmtpTls::StartTls {
+        let stream =
+            reach(&config.host, config.port).await.map_err(|error| SmtpError::Unavailable(error.to_string()))?;
+        AsyncSmtpConnection::connect_with_transport(Box::new(ByLine(stream)), &hello).await
+    } else {
+        let server = (config.host.as_str(), config.port);
+        AsyncSmtpConnection::connect_tokio1(server, Some(OPEN), &hello, tls.clone(), None).await
+    }
+    .map_err(trouble)?;
     if let Some(tls) = tls {
         if config.tls == SmtpTls::StartTls {
             if !connection.can_starttls() {
@@ -141,7 +148,71 @@ fn said(error: &(impl std::fmt::Display + ?Sized)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::crypto::ring;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
     use super::*;
+
+    /// Offers STARTTLS, and says `more` in the clear behind the words that begin TLS. Gives whether the handshake came to its end.
+    async fn starttls(more: &'static str) -> (SmtpConfig, tempfile::NamedTempFile, tokio::task::JoinHandle<bool>) {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let der = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, cert.der());
+        std::fs::write(&file, format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n")).unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let smtp = SmtpConfig {
+            host: "localhost".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            credentials: None,
+            from: "keyward@example.com".parse().unwrap(),
+            tls: SmtpTls::StartTls,
+            ca_file: Some(file.path().to_owned()),
+        };
+        let server = tokio::spawn(async move {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            let mut line = String::new();
+            stream.write_all(b"220 mx.test\r\n").await.unwrap();
+            stream.read_line(&mut line).await.unwrap();
+            stream.write_all(b"250-mx.test\r\n250 STARTTLS\r\n").await.unwrap();
+            stream.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "EHLO example.com\r\nSTARTTLS\r\n");
+            stream.write_all(format!("220 go ahead\r\n{more}").as_bytes()).await.unwrap();
+            let Ok(tls) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return false };
+            let mut tls = BufReader::new(tls);
+            line.clear();
+            tls.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "EHLO example.com\r\n");
+            tls.write_all(b"250 mx.test\r\n").await.unwrap();
+            tls.flush().await.unwrap();
+            tls.read_line(&mut line).await.unwrap();
+            true
+        });
+        (smtp, file, server)
+    }
+
+    #[tokio::test]
+    async fn what_somebody_adds_in_the_clear_is_not_taken_for_the_servers_word_under_tls() {
+        let (config, _file, server) = starttls("").await;
+        check(&config).await.unwrap();
+        assert!(server.await.unwrap());
+        let (config, _file, server) = starttls("250-mx.test\r\n250 AUTH PLAIN\r\n").await;
+        assert!(matches!(check(&config).await, Err(SmtpError::Unavailable(_))));
+        assert!(!server.await.unwrap());
+    }
 
     #[test]
     fn what_a_server_says_is_kept_without_addresses() {

@@ -12,6 +12,7 @@ use crate::infra::db::Db;
 
 use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
 use super::otlp::{self, Signal};
+use super::webhooks::WebhookMetrics;
 
 /// Seconds: from a tenth of a millisecond, which a verification takes, to the request timeout.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -77,6 +78,8 @@ pub struct Metrics {
     pub mails: IntCounterVec,
     /// E-mails that wait to be sent, as the storage says.
     pub mails_waiting: IntGauge,
+    /// Webhooks.
+    pub webhooks: WebhookMetrics,
     /// Password hashes that run or wait.
     pub password_hashes_waiting: IntGauge,
     database_connections: IntGaugeVec,
@@ -159,6 +162,7 @@ impl Metrics {
                 "keyward_mails_waiting",
                 "E-mails that wait to be sent, those of all replicas",
             )?,
+            webhooks: WebhookMetrics::new()?,
             password_hashes_waiting: IntGauge::new(
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
@@ -204,6 +208,7 @@ impl Metrics {
             Box::new(self.database_connections_max.clone()),
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
+        self.webhooks.register(&self.registry)?;
         all.into_iter().try_for_each(|collector| self.registry.register(collector))
     }
 

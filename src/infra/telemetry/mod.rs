@@ -9,6 +9,7 @@ pub mod logs;
 pub mod metrics;
 pub mod otlp;
 pub mod trace;
+pub mod webhooks;
 
 use std::borrow::Cow;
 

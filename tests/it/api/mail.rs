@@ -26,6 +26,7 @@ async fn start(engine: Engine, server: &MailServer, tls: &str, more: &[(&str, &s
         ("KEYWARD_SMTP_FROM", "Keyward <keyward@auth.example>"),
         ("KEYWARD_MAIL_RECIPIENTS", "@corp.example, oncall@pager.example"),
     ];
+    settings.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
     settings.extend(more);
     App::start_with(engine, &settings).await
 }
@@ -63,6 +64,15 @@ async fn outcomes(app: &App) -> Vec<String> {
 async fn until_outcome(app: &App, start: &str) -> String {
     until(SOON, true, async || outcomes(app).await.first().is_some_and(|outcome| outcome.starts_with(start))).await;
     outcomes(app).await.remove(0)
+}
+
+/// Waits until the first mail has failed with such words.
+async fn until_error(app: &App, words: &str) {
+    let failed = async || {
+        let outcome = outcomes(app).await.remove(0);
+        if outcome.contains(words) { words.to_owned() } else { outcome }
+    };
+    until(SOON, words.to_owned(), failed).await;
 }
 
 fn header<'a>(message: &'a str, name: &str) -> &'a str {
@@ -111,7 +121,7 @@ both_engines! {
         }
         let python = "import sys, email, email.policy; m = email.message_from_string(sys.argv[1], policy=email.policy.default); print(m['subject']); print(m.get_content(), end='')";
         let read = std::process::Command::new("python3").args(["-c", python, message]).output().unwrap();
-        let read = String::from_utf8(read.stdout).unwrap();
+        let read = String::from_utf8(read.stdout).unwrap().replace("\r\n", "\n");
         assert_eq!(read, "error_rate is 7.5 % – über 5 %\nerror_rate: 7.5\nthreshold: 5\n.\nGrüße\n");
 
         assert_eq!(until_outcome(&app, "sent").await, "sent 1 ");
@@ -133,7 +143,8 @@ both_engines! {
         mail::send::send(&app.ctx).await.unwrap();
         assert_eq!((server.taken().len(), server.refused().len(), waiting(&app).await), (0, 1, 1));
         app.advance(Duration::from_secs(75));
-        assert_eq!(until_outcome(&app, "waiting 2 4").await, "waiting 2 421 4.3.2 Shutting down");
+        until_error(&app, "421 4.3.2 Shutting down").await;
+        assert!(until_outcome(&app, "waiting 2 ").await.ends_with("421 4.3.2 Shutting down"));
         app.advance(Duration::from_mins(3));
         let taken = server.mails(1).await;
         let message = taken[0]["message"].as_str().unwrap();
@@ -143,7 +154,7 @@ both_engines! {
         let said = server.until(|_| true).await;
         let first = said.iter().find_map(|line| line["message"].as_str().filter(|_| line["refused"].is_string()));
         assert_eq!(first, Some(message));
-        assert_eq!(until_outcome(&app, "sent").await, "sent 3 421 4.3.2 Shutting down");
+        assert_eq!(until_outcome(&app, "sent").await, "sent 3 ");
         assert_eq!((counted(&app, "retried").await, counted(&app, "refused").await), ("2".into(), "0".into()));
     }
 
@@ -201,7 +212,7 @@ both_engines! {
         let app = start(engine, &server, "starttls", &PRIVATE).await;
         write(&app, project(&app).await, TO).await;
         let outcome = until_outcome(&app, "waiting 1 ").await;
-        until(SOON, true, async || outcomes(&app).await[0].contains("STARTTLS")).await;
+        until_error(&app, "STARTTLS").await;
         assert!(!server.was_given_mail() && server.refused().is_empty(), "{outcome}");
     }
 
@@ -213,7 +224,7 @@ both_engines! {
             for wrong in [("KEYWARD_SMTP_CA_FILE", elsewhere), ("KEYWARD_SMTP_HOST", "127.0.0.1"), ("KEYWARD_SMTP_CA_FILE", "/dev/null"), ("KEYWARD_SMTP_CA_FILE", "")] {
                 let app = start(engine, &server, tls, &[PRIVATE[0], PRIVATE[1], wrong]).await;
                 write(&app, project(&app).await, TO).await;
-                until(SOON, true, async || outcomes(&app).await[0].contains("ertificate")).await;
+                until_error(&app, "ertificate").await;
             }
             assert!(!server.was_given_mail() && server.refused().is_empty());
         }
@@ -223,13 +234,14 @@ both_engines! {
         let server = MailServer::start("tls", true, &[]).await;
         let app = start(engine, &server, "tls", &[PRIVATE[0], ("KEYWARD_SMTP_PASSWORD", "hunter2")]).await;
         write(&app, project(&app).await, TO).await;
-        until(SOON, true, async || outcomes(&app).await[0].starts_with("waiting 1 permanent error (535)")).await;
+        until_error(&app, "permanent error (535)").await;
+        assert!(outcomes(&app).await[0].starts_with("waiting 1 "));
         assert!(!outcomes(&app).await[0].contains("hunter2"));
         assert_eq!((server.refused(), server.was_given_mail()), (vec!["login".to_owned()], false));
         // Nor where a log-in is wanted, and there is none.
         let app = start(engine, &server, "tls", &[]).await;
         write(&app, project(&app).await, TO).await;
-        until(SOON, true, async || outcomes(&app).await[0].contains("530")).await;
+        until_error(&app, "530").await;
         assert!(outcomes(&app).await[0].starts_with("waiting 1 ") && server.taken().is_empty());
     }
 
@@ -297,7 +309,7 @@ both_engines! {
         until_outcome(&app, "waiting 1 451").await;
         // As if another process had claimed it just now.
         app.tamper(match engine {
-            Engine::Sqlite => "UPDATE mails SET attempts = 2, next_at = 1936094700000000",
+            Engine::Sqlite => "UPDATE mails SET attempts = 2, next_at = 1935835500000000",
             Engine::Postgres => "UPDATE mails SET attempts = 2, next_at = '2031-05-06T12:05:00Z'",
         })
         .await;

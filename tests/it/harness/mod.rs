@@ -5,7 +5,9 @@ mod client;
 pub mod otlp;
 pub mod postgres;
 pub mod program;
+pub mod receiver;
 pub mod smtp;
+pub mod verifier;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +99,10 @@ pub fn settings(url: &str, overrides: &[(&str, &str)]) -> Config {
     // On Postgres its file would stand in the working directory.
     if url.starts_with("postgres") {
         environment.push(("KEYWARD_AUDIT_SIGNING_KEY".to_owned(), AUDIT_SEED.to_owned()));
+        // Where a test doesn't say that there is none.
+        if !overrides.iter().any(|(name, _)| *name == "KEYWARD_SECRETS_KEY") {
+            environment.push(("KEYWARD_SECRETS_KEY".to_owned(), AUDIT_SEED.to_owned()));
+        }
     }
     environment.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     Config::parse(&Loaded::load(None, environment, []).unwrap()).unwrap()

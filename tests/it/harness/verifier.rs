@@ -32,7 +32,8 @@ impl Verifier {
         let mut command = match library {
             Library::PyPi => {
                 let python = root.join(".tools/venv/bin/python");
-                let probe = Command::new(&python).args(["-c", "import standardwebhooks"]).stderr(Stdio::null()).status();
+                let probe =
+                    Command::new(&python).args(["-c", "import standardwebhooks"]).stderr(Stdio::null()).status();
                 let is_there = probe.is_ok_and(|status| status.success());
                 assert!(is_there, "no standardwebhooks in {}: {MISSING}", python.display());
                 let mut command = Command::new(python);

@@ -26,6 +26,7 @@ mod start;
 mod telemetry;
 mod telemetry_outage;
 mod usage;
+mod webhooks_verified;
 
 use std::process::Output;
 

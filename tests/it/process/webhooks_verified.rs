@@ -51,7 +51,8 @@ async fn verified_by(engine: crate::harness::Engine, library: Library) {
     let first = made["secret"].as_str().unwrap();
     let rotate = async |overlap: Value| {
         let path = format!("{path}/{}/rotate-secret", made["id"].as_str().unwrap());
-        let rotated = server.post(&path).token(&token).json(&json!({"overlap": overlap})).send().await.expect(200).json();
+        let rotated =
+            server.post(&path).token(&token).json(&json!({"overlap": overlap})).send().await.expect(200).json();
         rotated["secret"].as_str().unwrap().to_owned()
     };
 

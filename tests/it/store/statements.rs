@@ -2,7 +2,7 @@
 
 use keyward::features::{
     audit, changes, events, idempotency, keys, leases, limits, mail, members, projects, requests, scopes, sensitive,
-    sessions, usage, users,
+    sessions, usage, users, webhooks,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -34,6 +34,8 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("usage", usage::store::STATEMENTS),
     ("usage", usage::figures::store::STATEMENTS),
     ("users", users::store::STATEMENTS),
+    ("webhooks", webhooks::store::STATEMENTS),
+    ("webhooks", webhooks::deliveries::store::STATEMENTS),
 ];
 
 both_engines! {
