@@ -149,9 +149,8 @@ impl Stage {
         let secret = &self.key["key"];
         let body = match operation {
             "createProject" => json!({"name": "another"}),
-            "updateProject" | "updateKey" | "updateScope" => json!({"description": "changed"}),
+            "updateProject" | "updateKey" | "updateScope" | "updateWebhook" => json!({"description": "changed"}),
             "createWebhook" => json!({"url": "https://example.com/hook", "events": ["service.restarted"]}),
-            "updateWebhook" => json!({"description": "changed"}),
             "replayWebhook" => json!({"since": "2020-01-01T00:00:00Z"}),
             "updateProjectConfig" => json!({"concurrency": 7}),
             "addMember" => json!({"username": "stranger", "role": "viewer"}),
