@@ -1,5 +1,7 @@
 //! The HTTP contract, a file a route or a subject; every test on both engines.
 
+pub use support::Dice;
+
 mod address_limits;
 mod audit_acceptance;
 mod audit_chain;

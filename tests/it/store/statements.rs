@@ -35,6 +35,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("usage", usage::figures::store::STATEMENTS),
     ("users", users::store::STATEMENTS),
     ("webhooks", webhooks::store::STATEMENTS),
+    ("webhooks", webhooks::deliver::store::STATEMENTS),
     ("webhooks", webhooks::deliveries::store::STATEMENTS),
 ];
 
