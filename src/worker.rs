@@ -12,7 +12,8 @@ use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
 use crate::features::events::{self, publish, stream};
 use crate::features::{
-    audit, idempotency, keys, leases, projects, requests, security, sensitive, services, sessions, usage, webhooks,
+    audit, idempotency, keys, leases, mail, projects, requests, security, sensitive, services, sessions, usage,
+    webhooks,
 };
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
@@ -129,6 +130,13 @@ impl Workers {
                 }
             }
         };
+        let mails = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { mail::send::send(&ctx).await }
+            }
+        };
         let level = {
             let ctx = ctx.clone();
             move || {
@@ -150,6 +158,7 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
+            reconcile::spawn("mail", mail::send::INTERVAL, never_woken(), stopping.clone(), mails),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping.clone(), level),
         ]);
         tasks.extend(watch_services(ctx, &watcher, stopping));
@@ -290,5 +299,6 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     webhooks::settle::prune(ctx).await?;
     services::prune(ctx).await?;
     projects::end::purge(ctx).await?;
+    mail::send::prune(ctx).await?;
     chain::prune::prune(ctx).await
 }

@@ -182,6 +182,8 @@ ids! {
     LeaseId = "lse_";
     /// A row of the request log.
     RequestId = "req_";
+    /// An e-mail.
+    MailId = "mai_";
     /// A webhook.
     WebhookId = "whk_";
     /// One event on its way to one webhook.

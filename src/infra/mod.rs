@@ -16,6 +16,7 @@ pub mod passwords;
 pub mod reconcile;
 pub mod refusals;
 pub mod sensitive;
+pub mod smtp;
 pub mod telemetry;
 pub mod vault;
 pub mod wakers;

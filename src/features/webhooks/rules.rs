@@ -258,6 +258,9 @@ pub fn kept_answer(answer: &[u8], secrets: &[Vec<u8>], signatures: &str) -> Opti
             text = text.replace(signature, "[masked]");
         }
     }
+    if text.contains("[masked]=") {
+        text = text.replace("[masked]=", "[masked]");
+    }
     // What the bound has cut off is no secret any more, but most of one.
     if let Some(start) = text.rfind(sign::PREFIX).filter(|start| text.len() - start < 64) {
         text.truncate(start);

@@ -7,8 +7,9 @@ use crate::ctx::Ctx;
 use crate::features::events::consumers;
 use crate::infra::db::DbError;
 
+use super::deliver::store as sending;
 use super::deliveries::store as rows;
-use super::{belongs, deliveries, dispatch, store};
+use super::{belongs, dispatch, store};
 
 /// How often is looked what must stop or go on.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,14 +37,14 @@ pub async fn start(ctx: &Ctx) -> Result<(), DbError> {
 pub async fn settle(ctx: &Ctx) -> Result<(), DbError> {
     let (to_pause, to_resume) = {
         let mut reader = ctx.db.reader().await?;
-        (rows::to_pause(reader.conn()).await?, rows::to_resume(reader.conn()).await?)
+        (sending::to_pause(reader.conn()).await?, sending::to_resume(reader.conn()).await?)
     };
     for webhook in to_pause {
         loop {
             let mut tx = ctx.db.begin().await?;
             // Held, so that nobody switches it on in between.
             let is_off = store::lock(&mut tx, webhook).await?.is_none_or(|webhook| !webhook.view.is_active);
-            let changed = if is_off { rows::pause(&mut tx, webhook, BATCH, ctx.now()).await? } else { 0 };
+            let changed = if is_off { sending::pause(&mut tx, webhook, BATCH, ctx.now()).await? } else { 0 };
             tx.commit().await?;
             if changed < BATCH.unsigned_abs() {
                 break;
@@ -54,7 +55,7 @@ pub async fn settle(ctx: &Ctx) -> Result<(), DbError> {
         loop {
             let mut tx = ctx.db.begin().await?;
             let is_on = store::lock(&mut tx, webhook).await?.is_some_and(|webhook| webhook.view.is_active);
-            let changed = if is_on { rows::resume(&mut tx, webhook, BATCH, ctx.now()).await? } else { 0 };
+            let changed = if is_on { sending::resume(&mut tx, webhook, BATCH, ctx.now()).await? } else { 0 };
             tx.commit().await?;
             if changed < BATCH.unsigned_abs() {
                 break;
@@ -70,7 +71,7 @@ pub async fn settle(ctx: &Ctx) -> Result<(), DbError> {
 /// # Errors
 /// The storage.
 pub async fn figures(ctx: &Ctx) -> Result<(), DbError> {
-    ctx.metrics.webhooks.due.set(deliveries::backlog(ctx).await?);
+    ctx.metrics.webhooks.due.set(sending::backlog(ctx.db.reader().await?.conn(), ctx.now()).await?);
     ctx.metrics.webhooks.disabled.set(store::disabled_count(ctx.db.reader().await?.conn()).await?);
     Ok(())
 }

@@ -14,8 +14,9 @@ use crate::features::audit::By;
 use crate::features::events::catalogue::{self, EventType};
 
 use super::deliver::send::{Job, Ready, Verdict, open, send};
+use super::deliver::store::Claimed;
 use super::deliver::{lease, write};
-use super::deliveries::store::{self as deliveries, Claimed, New};
+use super::deliveries::store::{self as deliveries, New};
 use super::{WebhookError, manage, rules, store};
 
 /// Test sends of one webhook in a minute.

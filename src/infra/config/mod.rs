@@ -9,6 +9,7 @@ mod database;
 mod events;
 mod keys;
 mod log;
+mod mail;
 mod otlp;
 mod outbound;
 mod privacy;
@@ -29,6 +30,7 @@ pub use database::{DatabaseConfig, DatabaseUrl};
 pub use events::EventsConfig;
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
+pub use mail::{MailConfig, NotPermitted, Recipient, SmtpConfig, SmtpTls};
 pub use otlp::OtlpConfig;
 pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
@@ -75,6 +77,8 @@ pub struct Config {
     pub otlp: Option<OtlpConfig>,
     /// Requests that the service makes itself.
     pub outbound: OutboundConfig,
+    /// E-mail.
+    pub mail: MailConfig,
     /// The audit trail's proof.
     pub audit: AuditConfig,
     /// Encryption at rest.
@@ -105,6 +109,7 @@ impl Config {
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
+            mail: MailConfig::parse(loaded)?,
             audit: AuditConfig::parse(loaded)?,
             secrets: SecretsConfig::parse(loaded)?,
             webhooks: WebhooksConfig::parse(loaded)?,

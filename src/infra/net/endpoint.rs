@@ -1,6 +1,8 @@
 //! Requests to a host that the operator named in the settings: a collector of telemetry. It may well be a private one, so
 //! the guard isn't asked; nothing that a user gives ever leads here. One connection is kept and used again.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -8,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::exchange::MAX_HEAD;
@@ -130,6 +133,19 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// A connection to a host that the operator named, for another protocol than HTTP.
+///
+/// # Errors
+/// The host has no address, or takes no connection.
+pub async fn reach(host: &str, port: u16) -> Result<TcpStream, OutboundError> {
+    let found = match host.parse::<IpAddr>() {
+        Ok(ip) => vec![ip],
+        Err(_) => resolve::System::new().resolve(host.to_owned()).await.map_err(|_| OutboundError::Unresolvable)?,
+    };
+    let addresses: Vec<_> = found.into_iter().take(MAX_ADDRESSES).map(|ip| (ip, port).into()).collect();
+    if addresses.is_empty() { Err(OutboundError::Unresolvable) } else { connect(addresses).await }
 }
 
 /// Begins to speak HTTP; the connection is moved by a task that ends with it.

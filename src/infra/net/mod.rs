@@ -40,7 +40,7 @@ use tokio::time::{sleep, timeout};
 use crate::base::clock::SystemClock;
 use crate::infra::telemetry::otlp;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, reach};
 pub use error::{Failure, OutboundError, UrlError};
 pub use exchange::MAX_HEAD;
 use exchange::{Answer, Wanted, exchange};

@@ -3,6 +3,7 @@
 //! With `https` they go to the public internet and to the networks that the operator allows; with `http` to the latter alone, so
 //! that nothing leaves the house in the clear.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 
 use super::error::{OutboundError, UrlError};
 use super::exchange::Wanted;
+use super::resolve::{LOCALHOST, is_localhost};
 use super::target::{Schemes, Target, Where};
 use super::{Outbound, USER_AGENT};
 use crate::base::clock::{Clock as _, Timestamp};
@@ -114,11 +116,24 @@ impl Outbound {
         if FOREIGN_PORTS.contains(&target.port) {
             return Err(UrlError::ForeignPort.into());
         }
-        match target.host {
-            Where::Address(ip) if target.https && !self.0.guard.admits(ip) => Err(OutboundError::Refused),
-            Where::Address(ip) if !target.https && !self.0.guard.allows(ip) => Err(OutboundError::Plain),
-            _ => Ok(target),
+        let known: &[IpAddr] = match &target.host {
+            Where::Address(ip) => &[*ip],
+            // Whatever the DNS says.
+            Where::Name(name) if is_localhost(name) => &LOCALHOST,
+            Where::Name(_) => return Ok(target),
+        };
+        if known.iter().any(|ip| self.takes(&target, *ip)) {
+            Ok(target)
+        } else if target.https {
+            Err(OutboundError::Refused)
+        } else {
+            Err(OutboundError::Plain)
         }
+    }
+
+    /// Whether a message may go to one of a URL's addresses.
+    fn takes(&self, target: &Target, ip: IpAddr) -> bool {
+        if target.https { self.0.guard.admits(ip) } else { self.0.guard.allows(ip) }
     }
 
     /// Sends a message to a URL. Whatever the host answers is an answer, and its head is enough: what happens to the body
@@ -133,8 +148,7 @@ impl Outbound {
 
     async fn deliver(&self, url: &str, post: &Post) -> Result<Posted, OutboundError> {
         let target = self.addressee(url)?;
-        let guard = &self.0.guard;
-        let admits = |ip| if target.https { guard.admits(ip) } else { guard.allows(ip) };
+        let admits = |ip| self.takes(&target, ip);
         let began = self.0.clock.monotonic();
         let mut heard = None;
         let asked = self.ask(&target, admits, request(&target, post), Wanted::Beginning(post.max_answer), &mut heard);

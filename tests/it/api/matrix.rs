@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::support::{MANY_KEYS, SERVICES, system_key, text};
+use super::webhooks::ALLOW;
 use crate::both_engines;
 use crate::harness::{Answer, App, Call, PASSWORD, Session};
 
@@ -44,6 +45,9 @@ pub(super) struct Stage {
     pub(super) bare_key: String,
     full_key: String,
     lease: String,
+    webhook: String,
+    /// Of a test send, which found nobody.
+    delivery: String,
     /// A member whom calls are about.
     pub(super) extra: Session,
     extra_session: String,
@@ -90,11 +94,17 @@ impl Stage {
         let target = made(under("keys").json(&new)).await;
         let lease = app.post(&format!("/v1/keys/{}/leases", text(&target, "id"))).token(&owner.token);
         let lease = made(lease.json(&json!({"ttl_seconds": 3600}))).await;
+        // Nobody listens there; and nothing happens that it would be told of.
+        let hook = json!({"url": "http://127.0.0.1:65535/only", "events": ["service.restarted"]});
+        let webhook = text(&made(under("webhooks").json(&hook)).await, "id").to_owned();
+        let sent = under(&format!("webhooks/{webhook}/test")).send().await.expect(200).json();
         made(under("scopes").json(&json!({"name": "orders:read", "description": "Read orders"}))).await;
         Self {
             bare_key: key(app, owner, &project, &["orders:read"]).await,
             full_key: key(app, owner, &project, &["keyward:*"]).await,
             lease: text(&lease, "lease_id").to_owned(),
+            webhook,
+            delivery: text(&sent, "delivery_id").to_owned(),
             extra_session: text(&sessions["data"][0], "id").to_owned(),
             project,
             key: target,
@@ -108,6 +118,8 @@ impl Stage {
         let id = match () {
             () if template.starts_with("/v1/keys/") => text(&self.key, "id"),
             () if template.starts_with("/v1/leases/") => &self.lease,
+            () if template.starts_with("/v1/deliveries/") => &self.delivery,
+            () if template.contains("/webhooks/") => &self.webhook,
             () if template.starts_with("/v1/users/") => &self.extra.user,
             () if template.starts_with("/v1/services/") => "opr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
             () if template.starts_with("/v1/audit/") => "aud_01K5ZV8QXW3M7C2R9T4B6D8F0G",
@@ -142,7 +154,9 @@ impl Stage {
         let secret = &self.key["key"];
         let body = match operation {
             "createProject" => json!({"name": "another"}),
-            "updateProject" | "updateKey" | "updateScope" => json!({"description": "changed"}),
+            "updateProject" | "updateKey" | "updateScope" | "updateWebhook" => json!({"description": "changed"}),
+            "createWebhook" => json!({"url": "https://example.com/hook", "events": ["service.restarted"]}),
+            "replayWebhook" => json!({"since": "2020-01-01T00:00:00Z"}),
             "updateProjectConfig" => json!({"concurrency": 7}),
             "addMember" => json!({"username": "stranger", "role": "viewer"}),
             "updateMember" => json!({"role": "member"}),
@@ -221,7 +235,7 @@ impl Stage {
     async fn seen(&self, app: &App, cast: &Cast) -> Vec<Value> {
         let owner = &cast.people["owner"];
         let mut seen = Vec::new();
-        for rest in ["", "/members", "/keys", "/config", "/scopes"] {
+        for rest in ["", "/members", "/keys", "/config", "/scopes", "/webhooks"] {
             let path = format!("/v1/projects/{}{rest}", self.project);
             let mut answer = app.get(&path).token(&owner.token).send().await.expect(200).json();
             // Being asked about is a use.
@@ -276,7 +290,8 @@ fn is_about_one_thing(route: &Route) -> bool {
 
 both_engines! {
     async fn everybody_gets_what_the_table_says(engine: Engine) {
-        let settings = [MANY_KEYS, ("KEYWARD_PROJECTS_PER_USER", "0"), ("KEYWARD_DEFAULT_RATE_LIMIT", "0"), SERVICES];
+        let settings =
+            [ALLOW, MANY_KEYS, ("KEYWARD_PROJECTS_PER_USER", "0"), ("KEYWARD_DEFAULT_RATE_LIMIT", "0"), SERVICES];
         let app = App::start_with(engine, &settings).await;
         let cast = cast(&app).await;
         let mut stage = Stage::set(&app, &cast, 0).await;
@@ -307,7 +322,7 @@ both_engines! {
                 assert!(answer.status < 500, "{what}");
                 if is_outside {
                     let said = answer.text();
-                    for inside in [stage.project.as_str(), text(&stage.key, "id"), "only", &stage.lease, "the stage"] {
+                    for inside in [stage.project.as_str(), text(&stage.key, "id"), "only", &stage.lease, &stage.webhook, "the stage"] {
                         assert!(!said.contains(inside), "{what}");
                     }
                     if is_about_one_thing(route) {

@@ -1,5 +1,7 @@
 //! The HTTP contract, a file a route or a subject; every test on both engines.
 
+pub use support::Dice;
+
 mod address_limits;
 mod audit_acceptance;
 mod audit_chain;
@@ -37,9 +39,11 @@ mod limits;
 mod limits_change;
 mod limits_sources;
 mod log_level;
+mod mail;
 mod matrix;
 mod members;
 mod metrics;
+mod outbound_hostile;
 mod own_routes;
 mod people;
 mod project_config;

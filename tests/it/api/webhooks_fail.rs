@@ -93,10 +93,11 @@ both_engines! {
         let ada = app.person("ada").await;
         let elsewhere = Receiver::willing().await;
         let (receiver, target) = (Receiver::willing().await, elsewhere.url.clone());
-        let at = app.ctx.now().saturating_add(Duration::from_secs(3 * 3600));
+        let at = app.ctx.now().saturating_add(Duration::from_hours(3));
         let http_date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_micros(at.as_micros().unsigned_abs()));
         let made = hook(&app, &ada, &receiver.url, &["key.created"], json!({})).await;
         let with = |name: &'static str, value: String, status| move |_: &_, _| Reply { headers: vec![(name, value.clone())], ..Reply::status(status) };
+        let mut sent = 0;
         for (reply, least, most, error) in [
             (with("retry-after", "600".to_owned(), 429), 600.0, 600.5, "status"),
             (with("retry-after", http_date, 503), 3.0 * 3600.0 - 1.5, 3.0 * 3600.0, "status"),
@@ -107,6 +108,8 @@ both_engines! {
         ] {
             receiver.answer(reply);
             app.key(&ada, json!({})).await;
+            sent += 1;
+            until(15 * SECOND, sent, async || deliveries(&app, &ada, &made, "").await.len()).await;
             let delivery = tried(&app, &ada, &made, 1).await;
             let pause = pause(&app, &delivery).as_secs_f64();
             assert!((least..=most).contains(&pause), "{pause} instead of {least} to {most}");
@@ -118,6 +121,7 @@ both_engines! {
         let nobody = Receiver::willing().await.url.clone();
         patched(&app, &ada, &made, json!({"url": nobody})).await;
         app.key(&ada, json!({})).await;
+        until(15 * SECOND, sent + 1, async || deliveries(&app, &ada, &made, "").await.len()).await;
         let delivery = tried(&app, &ada, &made, 1).await;
         assert_eq!((&delivery["last_error"], &delivery["last_status"]), (&json!("connect"), &Value::Null));
     }
@@ -152,6 +156,8 @@ both_engines! {
         again.send().await.problem(409, "webhook_disabled");
         // What happens meanwhile isn't sent, unless it is replayed; what was on its way is.
         app.key(&ada, json!({})).await;
+        let behind = "SELECT count(*) FROM events WHERE place IS NULL OR place > (SELECT place FROM event_consumers WHERE name = 'webhooks')";
+        until(15 * SECOND, 0, async || app.count(behind).await).await;
         receiver.answer(|_, _| Reply::status(200));
         patched(&app, &ada, &made, json!({"is_active": true})).await;
         tried(&app, &ada, &made, 2).await;

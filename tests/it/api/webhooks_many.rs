@@ -20,6 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 both_engines! {
     /// Acceptance 3 of issue 6: one hangs, one is gone, one is healthy.
+    #[expect(clippy::print_stdout, reason = "what was measured is worth seeing")]
     async fn a_slow_endpoint_delays_no_other(engine: Engine) {
         let app = App::start_with(engine, &[ALLOW, MANY_KEYS, ("KEYWARD_WEBHOOK_TIMEOUT", "2s")]).await;
         let ada = app.person("ada").await;

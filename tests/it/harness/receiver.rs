@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 /// One message that came.
 #[derive(Clone, Debug)]
 pub struct Got {
-    pub path: String,
     pub headers: HeaderMap,
     pub body: String,
     pub at: Instant,
@@ -69,7 +68,7 @@ impl Reply {
 
     /// None, for longer than any test lasts.
     pub fn never() -> Self {
-        Self { after: Duration::from_secs(3600), ..Self::status(200) }
+        Self { after: Duration::from_hours(1), ..Self::status(200) }
     }
 }
 
@@ -138,9 +137,8 @@ impl Drop for Receiver {
     }
 }
 
-async fn receive(State(desk): State<Arc<Desk>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let got =
-        Got { path: uri.to_string(), headers, body: String::from_utf8(body.to_vec()).unwrap(), at: Instant::now() };
+async fn receive(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Response {
+    let got = Got { headers, body: String::from_utf8(body.to_vec()).unwrap(), at: Instant::now() };
     let reply = {
         let mut all = desk.got.lock().unwrap();
         let reply = (desk.answers.lock().unwrap())(&got, all.len());

@@ -10,6 +10,7 @@ mod cli_moving;
 mod cli_projects;
 mod cli_ratelimit;
 mod cli_scopes;
+mod cli_webhooks;
 mod config;
 mod crash;
 mod desk;
@@ -27,6 +28,8 @@ mod start;
 mod telemetry;
 mod telemetry_outage;
 mod usage;
+mod webhooks_crash;
+mod webhooks_verified;
 
 use std::process::Output;
 

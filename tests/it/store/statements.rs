@@ -1,7 +1,7 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
 use keyward::features::{
-    audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, security,
+    audit, changes, events, idempotency, keys, leases, limits, mail, members, projects, requests, scopes, security,
     sensitive, services, sessions, usage, users, webhooks,
 };
 use keyward::infra::db::{self, Db, Sql};
@@ -25,6 +25,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("keys", keys::secrets::store::STATEMENTS),
     ("leases", leases::store::STATEMENTS),
     ("limits", limits::store::STATEMENTS),
+    ("mail", mail::store::STATEMENTS),
     ("members", members::store::STATEMENTS),
     ("projects", projects::store::STATEMENTS),
     ("requests", requests::store::STATEMENTS),
@@ -37,6 +38,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("usage", usage::figures::store::STATEMENTS),
     ("users", users::store::STATEMENTS),
     ("webhooks", webhooks::store::STATEMENTS),
+    ("webhooks", webhooks::deliver::store::STATEMENTS),
     ("webhooks", webhooks::deliveries::store::STATEMENTS),
 ];
 

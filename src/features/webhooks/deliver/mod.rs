@@ -13,6 +13,7 @@
 
 mod flights;
 pub(super) mod send;
+pub mod store;
 pub(super) mod write;
 
 use std::collections::HashMap;
@@ -29,9 +30,8 @@ use crate::base::id::{EventId, WebhookId};
 use crate::ctx::Ctx;
 use crate::infra::db::DbError;
 
-use super::deliveries::store as deliveries;
-use super::store::Endpoint;
-use super::{dispatch, rules, store};
+use super::store::{self as webhooks, Endpoint};
+use super::{dispatch, rules};
 use flights::Flights;
 use send::{Job, Ready};
 use write::Done;
@@ -124,7 +124,7 @@ impl Deliverer {
         }
         let released = async {
             let mut tx = self.ctx.db.begin().await?;
-            deliveries::release(&mut tx, &left, &self.ctx.origin, self.ctx.now()).await?;
+            store::release(&mut tx, &left, &self.ctx.origin, self.ctx.now()).await?;
             tx.commit().await
         };
         if let Err(error) = released.await {
@@ -143,7 +143,7 @@ impl Deliverer {
     async fn claim(&mut self, outcomes: &mpsc::Sender<Done>) -> Result<(), DbError> {
         let now = self.ctx.now();
         self.unreadable.retain(|_, until| *until > now);
-        let mut due = store::due(self.ctx.db.reader().await?.conn(), now).await?;
+        let mut due = webhooks::due(self.ctx.db.reader().await?.conn(), now).await?;
         due.retain(|endpoint| !self.unreadable.contains_key(&endpoint.id));
         // Those with the fewest attempts under way first: they are the first to get what few places are left.
         due.sort_by_cached_key(|endpoint| self.flights.of(endpoint.id));
@@ -183,7 +183,7 @@ impl Deliverer {
         let mut claimed = Vec::new();
         for (ready, free) in wanted {
             let free = i64::try_from(free).unwrap_or(1);
-            for delivery in deliveries::claim(&mut tx, ready.id, lease, free, now).await? {
+            for delivery in store::claim(&mut tx, ready.id, lease, free, now).await? {
                 claimed.push((Arc::clone(&ready), delivery));
             }
         }
@@ -207,14 +207,14 @@ impl Deliverer {
     /// What is sent of events, by their ids.
     async fn bodies(
         &self,
-        claimed: impl Iterator<Item = &deliveries::Claimed>,
+        claimed: impl Iterator<Item = &store::Claimed>,
     ) -> Result<HashMap<EventId, String>, DbError> {
         let ids: std::collections::HashSet<EventId> =
             claimed.filter(|delivery| delivery.body.is_none()).map(|delivery| delivery.event_id).collect();
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let events = deliveries::events(self.ctx.db.reader().await?.conn(), ids.into_iter()).await?;
+        let events = store::events(self.ctx.db.reader().await?.conn(), ids.into_iter()).await?;
         Ok(events.into_iter().map(|(id, at, kind, data)| (id, rules::body(&kind, at, &data))).collect())
     }
 }

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use crate::base::clock::Timestamp;
 use crate::base::id::{DeliveryId, EventId, WebhookId};
 use crate::ctx::Ctx;
-use crate::features::webhooks::deliveries::store::Claimed;
 use crate::features::webhooks::store::Endpoint;
 use crate::features::webhooks::{Sealed, belongs, rules, sign};
 use crate::infra::net::{Failure, OutboundError, Post, Posted};
 use crate::infra::vault::VaultError;
+
+use super::store::Claimed;
 
 /// An endpoint that can be sent to.
 pub(crate) struct Ready {

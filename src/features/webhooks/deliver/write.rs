@@ -11,13 +11,13 @@ use crate::base::id::WebhookId;
 use crate::ctx::Ctx;
 use crate::features::audit::By;
 use crate::features::events::{self, Event};
-use crate::features::webhooks::deliveries::store::{self as deliveries, Standing};
 use crate::features::webhooks::deliveries::{Attempt, State};
 use crate::features::webhooks::{Disabled, Webhook, manage, rules, store};
 use crate::infra::db::{DbError, Tx};
 
 use super::flights::Place;
 use super::send::{Outcome, Verdict};
+use super::store::{self as deliveries, Standing};
 
 /// Outcomes written in one transaction.
 const BATCH: usize = 256;

@@ -16,7 +16,6 @@ use crate::base::id::{DeliveryId, EventId, ProjectId, WebhookId};
 use crate::base::page::{Cursor, Limit, Page};
 use crate::ctx::Ctx;
 use crate::features::auth::Reach;
-use crate::infra::db::DbError;
 
 use super::WebhookError;
 
@@ -174,9 +173,4 @@ pub async fn get(ctx: &Ctx, reach: &Reach, id: DeliveryId) -> Result<DeliveryDet
 /// A delivery that was found, if it is within reach.
 pub(super) fn visible(found: Option<DeliveryView>, reach: &Reach) -> Result<DeliveryView, WebhookError> {
     found.filter(|found| reach.contains(found.project_id)).ok_or(WebhookError::NoDelivery)
-}
-
-/// How many deliveries wait for an attempt that is due.
-pub(super) async fn backlog(ctx: &Ctx) -> Result<i64, DbError> {
-    store::backlog(ctx.db.reader().await?.conn(), ctx.now()).await
 }

@@ -1,6 +1,7 @@
 //! Against servers on this machine, which is allowed where a test says so.
 
 mod bounds;
+mod hostile;
 mod https;
 mod post;
 
