@@ -1,13 +1,15 @@
 //! What is decided about webhooks and deliveries, without I/O and without a clock.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
+};
 
 use crate::base::clock::Timestamp;
 use crate::base::duration::Seconds;
@@ -53,6 +55,21 @@ pub fn events(events: Vec<String>) -> Result<Vec<String>, Invalid> {
     }
     check.finish()?;
     Ok(wanted)
+}
+
+/// The schema of a list of events: the catalogue's names, and what stands for several of them.
+#[must_use]
+pub fn events_schema() -> Schema {
+    let groups: BTreeSet<&str> = catalogue::all().filter_map(|kind| kind.name.split('.').next()).collect();
+    let mut names: Vec<String> = catalogue::all().map(|kind| kind.name.to_owned()).collect();
+    names.extend(groups.into_iter().map(|group| format!("{group}.*")));
+    names.push("*".to_owned());
+    let list = ArrayBuilder::new()
+        .items(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)))
+        .min_items(Some(1))
+        .max_items(Some(MAX_EVENTS))
+        .description(Some("Which events: names of types, `key.*` for all of a kind, `*` for all."));
+    Schema::Array(list.build())
 }
 
 /// The type of event whose name is most like a text.
