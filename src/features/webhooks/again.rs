@@ -81,7 +81,7 @@ pub struct Span {
     pub until: Option<Timestamp>,
     /// Of these types alone, if the webhook gets them.
     #[serde(default)]
-    #[schema(min_items = 1, max_items = 100)]
+    #[schema(schema_with = rules::events_schema)]
     pub event_types: Option<Vec<String>>,
     /// Whether those are sent that have arrived.
     #[serde(default)]

@@ -34,7 +34,7 @@ pub struct NewWebhook {
     )]
     pub url: String,
     /// Which: names of types, `key.*` for all of a kind, `*` for all.
-    #[schema(min_items = 1, max_items = 100, value_type = Vec<String>, example = json!(["key.revoked", "limit.*"]))]
+    #[schema(schema_with = rules::events_schema)]
     pub events: Vec<String>,
     /// For people.
     #[serde(default)]

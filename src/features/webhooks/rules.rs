@@ -1,13 +1,15 @@
 //! What is decided about webhooks and deliveries, without I/O and without a clock.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
+};
 
 use crate::base::clock::Timestamp;
 use crate::base::duration::Seconds;
@@ -53,6 +55,21 @@ pub fn events(events: Vec<String>) -> Result<Vec<String>, Invalid> {
     }
     check.finish()?;
     Ok(wanted)
+}
+
+/// The schema of a list of events: the catalogue's names, and what stands for several of them.
+#[must_use]
+pub fn events_schema() -> Schema {
+    let groups: BTreeSet<&str> = catalogue::all().filter_map(|kind| kind.name.split('.').next()).collect();
+    let mut names: Vec<String> = catalogue::all().map(|kind| kind.name.to_owned()).collect();
+    names.extend(groups.into_iter().map(|group| format!("{group}.*")));
+    names.push("*".to_owned());
+    let list = ArrayBuilder::new()
+        .items(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)))
+        .min_items(Some(1))
+        .max_items(Some(MAX_EVENTS))
+        .description(Some("Which events: names of types, `key.*` for all of a kind, `*` for all."));
+    Schema::Array(list.build())
 }
 
 /// The type of event whose name is most like a text.
@@ -262,7 +279,11 @@ pub fn kept_answer(answer: &[u8], secrets: &[Vec<u8>], signatures: &str) -> Opti
         text = text.replace("[masked]=", "[masked]");
     }
     // What the bound has cut off is no secret any more, but most of one.
-    if let Some(start) = text.rfind(sign::PREFIX).filter(|start| text.len() - start < 64) {
+    let is_cut = |start: &usize| {
+        let rest = &text[*start..];
+        answer.len() >= ANSWER_BYTES && rest.len() < 64 && !rest.contains("[masked]")
+    };
+    if let Some(start) = text.rfind(sign::PREFIX).filter(is_cut) {
         text.truncate(start);
     }
     let text = match mask_secrets(&text) {
@@ -270,4 +291,126 @@ pub fn kept_answer(answer: &[u8], secrets: &[Vec<u8>], signatures: &str) -> Opti
         Cow::Owned(masked) => masked,
     };
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::SystemRng;
+
+    const KEY: &str = "key_01K5ZV8QXW3M7C2R9T4B6D8F0G";
+    const HOOK: &str = "whk_01K5ZV8QXW3M7C2R9T4B6D8F0G";
+
+    #[test]
+    fn what_may_be_secret_in_a_url_is_masked() {
+        for (url, masked) in [
+            ("https://example.com", "https://example.com"),
+            ("https://example.com/", "https://example.com/"),
+            ("https://example.com:8443/hooks/abc", "https://example.com:8443/…"),
+            ("https://example.com?token=abc", "https://example.com/…"),
+            ("https://example.com/#abc", "https://example.com/…"),
+            ("https://user:pw@example.com/", "https://example.com/…"),
+            ("nonsense", "…"),
+        ] {
+            assert_eq!(masked_url(url), masked, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_gets_what_it_names_and_nothing_about_itself() {
+        let id: WebhookId = HOOK.parse().unwrap();
+        let data = json!({"id": KEY, "metadata": {"team": "billing", "tier": 1}});
+        let event = |kind: &'static str, resource_id: &'static str| -> Facts<'_> {
+            Facts { kind, project: ProjectId::from_bits(1), resource_id, data: &data }
+        };
+        let all = ["*".to_owned()];
+        let of_keys = ["key.*".to_owned(), "limit.reached".to_owned()];
+        assert!(wants(id, &all, None, &event("webhook.failed", "whk_other")));
+        assert!(!wants(id, &all, None, &event("webhook.failed", HOOK)));
+        assert!(wants(id, &of_keys, None, &event("key.created", KEY)));
+        assert!(wants(id, &of_keys, None, &event("limit.reached", KEY)));
+        assert!(!wants(id, &of_keys, None, &event("limit.reached.more", KEY)));
+        assert!(!wants(id, &of_keys, None, &event("project.updated", "prj_x")));
+        let metadata = |value: Value| {
+            let Value::Object(members) = value else { panic!("no object") };
+            Some(members.into_iter().collect::<BTreeMap<_, _>>())
+        };
+        for (filter, fits) in [
+            (Filter { key_id: KEY.parse().ok(), metadata: None }, true),
+            (Filter { key_id: Some(KeyId::from_bits(7)), metadata: None }, false),
+            (Filter { key_id: None, metadata: metadata(json!({"team": "billing", "tier": 1.0})) }, true),
+            (Filter { key_id: None, metadata: metadata(json!({"team": "billing", "tier": "1"})) }, false),
+            (Filter { key_id: None, metadata: metadata(json!({"other": "billing"})) }, false),
+        ] {
+            assert_eq!(wants(id, &all, Some(&filter), &event("limit.reached", "x")), fits, "{filter:?}");
+        }
+        let nothing = json!({"metadata": {"team": "billing"}});
+        let keyless = Facts { data: &nothing, ..event("project.updated", "prj_x") };
+        let filter = Filter { key_id: None, metadata: metadata(json!({"team": "billing"})) };
+        assert!(!wants(id, &all, Some(&filter), &keyless));
+    }
+
+    #[test]
+    fn the_next_try_follows_the_schedule_within_a_tenth() {
+        let retries = [5, 300].map(Duration::from_secs);
+        let now = Timestamp::EPOCH;
+        let next = |tries, most, after: Option<u64>| {
+            let after = after.map(Duration::from_secs);
+            next_try(now, &retries, most, tries, after, &SystemRng).map(|at| at.since(now).as_secs_f64())
+        };
+        for _ in 0..100 {
+            assert!((4.5..=5.5).contains(&next(1, None, None).unwrap()));
+            assert!((270.0..=330.0).contains(&next(2, Some(3), Some(1)).unwrap()));
+        }
+        assert_eq!(next(3, None, None), None);
+        assert_eq!((next(1, Some(1), None), next(2, Some(2), Some(60))), (None, None));
+        assert_eq!(next(1, None, Some(600)), Some(600.0));
+        assert_eq!(next(1, None, Some(u64::MAX / 4)), Some(86_400.0));
+        assert_eq!(jittered(Duration::ZERO, &SystemRng), Duration::ZERO);
+    }
+
+    #[test]
+    fn endpoints_are_switched_off_when_they_are_gone_or_have_failed_for_long() {
+        let days = |days: u64| Timestamp::EPOCH.saturating_add(Duration::from_hours(24 * days));
+        let after = Duration::from_hours(24 * 5);
+        let since = Some(Timestamp::EPOCH);
+        assert_eq!(disables(true, None, days(0), after), Some(Disabled::Gone));
+        assert_eq!(disables(false, since, days(5), after), Some(Disabled::Failing));
+        assert_eq!(disables(false, since, days(4), after), None);
+        assert_eq!(disables(false, None, days(9), after), None);
+        assert_eq!(disables(false, since, days(9), Duration::ZERO), None);
+    }
+
+    #[test]
+    fn an_answer_is_kept_without_secrets_and_control_characters() {
+        let secret = vec![7; 32];
+        let kept =
+            |answer: &[u8]| kept_answer(answer, std::slice::from_ref(&secret), "v1,c2lnbmVk").unwrap_or_default();
+        assert_eq!(kept_answer(b"", &[], ""), None);
+        assert_eq!(kept(b"a\0b\r\n\x1b[31mc\xff"), "a b   [31mc\u{fffd}");
+        let shown = sign::shown(&secret);
+        let masked = kept(format!("<{}> v1,c2lnbmVk {}", shown.expose(), hex::encode(&secret)).as_bytes());
+        assert_eq!(masked, "<whsec_[masked]> v1,[masked] [masked]");
+        // A character that the bound cuts in two goes; so does most of a secret.
+        let long = [vec![b'x'; ANSWER_BYTES - 1], "é".as_bytes().to_vec()].concat();
+        assert_eq!(kept(&long), "x".repeat(ANSWER_BYTES - 1));
+        let cut = [vec![b'x'; ANSWER_BYTES - 20], shown.expose().as_bytes().to_vec()].concat();
+        assert_eq!(kept(&cut), "x".repeat(ANSWER_BYTES - 20));
+    }
+
+    #[test]
+    fn a_body_has_three_members_in_their_order() {
+        let at = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
+        let text = body("key.created", at, &json!({"a": "é\"\n"}));
+        assert_eq!(text, r#"{"type":"key.created","timestamp":"2026-11-20T12:00:00Z","data":{"a":"é\"\n"}}"#);
+    }
+
+    #[test]
+    fn an_unknown_type_is_answered_with_the_nearest() {
+        assert_eq!((nearest("key.revokd"), nearest("Webhook.Failed")), ("key.revoked", "webhook.failed"));
+        let refused = events(vec!["key.*".to_owned(), "quota".to_owned()]).unwrap_err();
+        assert_eq!((&*refused.0[0].field, &*refused.0[0].code), ("events[1]", "unknown_event_type"));
+        assert!(events(Vec::new()).is_err() && events(vec!["*".to_owned(); 101]).is_err());
+        assert_eq!(events(vec!["*".to_owned(); 3]).unwrap(), ["*"]);
+    }
 }

@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, T
 use crate::base::duration::Seconds;
 use crate::base::secret::ShownOnce;
 use crate::features::webhooks::manage::{Patch, Shown};
-use crate::features::webhooks::{Filter, WebhookView};
+use crate::features::webhooks::{Filter, WebhookView, rules};
 use crate::web::extract::merge::{present, required};
 
 /// A webhook with its secret, which is shown this once.
@@ -46,7 +46,7 @@ pub(super) struct PatchWebhook {
     url: Option<String>,
     /// Other events.
     #[serde(default, deserialize_with = "required")]
-    #[schema(nullable = false, min_items = 1, max_items = 100)]
+    #[schema(schema_with = rules::events_schema)]
     events: Option<Vec<String>>,
     /// Another description.
     #[serde(default, deserialize_with = "present")]
