@@ -218,7 +218,7 @@ async fn one_of_two_replicas_acts() {
     })
     .await;
     until_state(&second, &root, "worker", "up", Duration::ZERO).await;
-    assert_eq!(holders().await, [second.ctx.origin.clone()]);
+    assert_eq!(holders().await, std::slice::from_ref(&second.ctx.origin));
     assert!(is_running(&pids()[2]));
 }
 
