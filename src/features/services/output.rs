@@ -129,7 +129,9 @@ mod tests {
         let mut found = Vec::new();
         let mut lines = Lines::default();
         let mut say = |line: &[u8]| found.push(clean(line));
-        chunks.iter().for_each(|chunk| lines.push(chunk.as_bytes(), &mut say));
+        for chunk in chunks {
+            lines.push(chunk.as_bytes(), &mut say);
+        }
         lines.end(&mut say);
         found
     }

@@ -297,7 +297,8 @@ impl Standing {
                 self.alive = is_process.then_some(true);
                 self.exit = None;
                 self.begin_anew(at, service);
-                self.go(State::Starting, None, at, Some("service.restarted"))
+                let why = self.reason.take();
+                self.go(State::Starting, why, at, Some("service.restarted"))
             }
             Err(error) => {
                 if is_process {

@@ -12,7 +12,6 @@ use tokio::task::JoinHandle;
 use crate::base::clock::Timestamp;
 use crate::base::id::ServiceOperationId;
 use crate::ctx::Ctx;
-use crate::features::audit::By;
 use crate::infra::config::{ServiceConfig, ServiceKind, ServiceName};
 use crate::infra::db::DbError;
 
@@ -171,7 +170,7 @@ impl Slot {
     fn take(ctx: &Ctx, service: &ServiceConfig, standing: Option<Standing>, now: Timestamp) -> Self {
         let mut standing = standing.unwrap_or_else(|| Standing::new(now));
         let newest = standing.since;
-        let left = standing.process.take();
+        let left = standing.process.clone();
         let pending = standing.resume(service, now);
         let mut slot = Self {
             standing,
@@ -248,7 +247,7 @@ impl Slot {
             None if self.wants => Some((ServiceOperationId::generate(now, &*ctx.rng), Cause::Policy)),
             None => None,
         };
-        match write::write(ctx, service, self, next, &By::system("services", ctx)).await? {
+        match write::write(ctx, service, self, next).await? {
             write::Written::Lost => return Ok(false),
             write::Written::Done => {}
             write::Written::Begun => {

@@ -12,7 +12,7 @@ use crate::infra::config::ServiceConfig;
 use crate::infra::db::{DbError, Tx};
 
 use super::restart;
-use super::rules::{Cause, Change};
+use super::rules::{Cause, Change, State};
 use super::store::{self, NewOperation};
 use super::watch::{RENEW, Slot};
 
@@ -33,7 +33,6 @@ pub(super) async fn write(
     service: &ServiceConfig,
     slot: &mut Slot,
     next: Option<(ServiceOperationId, Cause)>,
-    by: &By,
 ) -> Result<Written, DbError> {
     let monotonic = ctx.clock.monotonic();
     let is_due = slot.written.is_none_or(|at| monotonic.saturating_sub(at) >= RENEW);
@@ -49,7 +48,7 @@ pub(super) async fn write(
         return Ok(Written::Lost);
     }
     if let Some((operation, cause)) = next {
-        match begin(&mut tx, ctx, service, by, (operation, cause, why.as_deref())).await {
+        match begin(&mut tx, ctx, service, (operation, cause, why.as_deref())).await {
             Ok(true) => {}
             // Somebody else asked in the same moment, or it was ended: the next look sees it.
             Ok(false) => return Ok(Written::Done),
@@ -63,7 +62,7 @@ pub(super) async fn write(
     }
     tx.commit().await?;
     slot.standing = standing;
-    slot.pending.clear();
+    slot.pending.drain(..).for_each(|change| say(service, &change));
     slot.written = Some(monotonic);
     slot.newest = newest;
     if let Some((_, cause)) = next {
@@ -78,7 +77,6 @@ async fn begin(
     tx: &mut Tx,
     ctx: &Ctx,
     service: &ServiceConfig,
-    by: &By,
     (operation, cause, why): (ServiceOperationId, Cause, Option<&str>),
 ) -> Result<bool, DbError> {
     let now = ctx.now();
@@ -86,10 +84,11 @@ async fn begin(
         // Its entry was written when it was asked for.
         Cause::Manual => store::start_operation(tx, operation, now).await,
         Cause::Policy => {
+            let by = By::system("services", ctx);
             let new = NewOperation { id: operation, cause, reason: why, by: by.actor.kind().to_owned(), at: now };
             store::insert_operation(tx, service.name.as_str(), &new).await?;
             let changes = json!({ "operation_id": operation, "reason": why });
-            restart::note(tx, ctx, by, &service.name, changes).await?;
+            restart::note(tx, ctx, &by, &service.name, changes).await?;
             Ok(true)
         }
     }
@@ -125,6 +124,16 @@ async fn tell(
         events::append(tx, ctx, Event { at, project, kind, resource_id: name.to_owned(), data }).await?;
     }
     Ok(at)
+}
+
+/// What happened, for the log.
+fn say(service: &ServiceConfig, change: &Change) {
+    let (name, state, reason) = (service.name.as_str(), change.state.word(), change.reason.as_deref());
+    match change.state {
+        State::Failed => tracing::error!(service = name, reason, "a service is given up"),
+        State::Down => tracing::warn!(service = name, reason, "a service is down"),
+        _ => tracing::info!(service = name, state, reason, "a service's state has changed"),
+    }
 }
 
 /// Writes what is left, and gives the service to whoever wants it.

@@ -284,7 +284,7 @@ both_engines! {
         let events = events(&app).await;
         assert_eq!(events.len(), 1, "{events:?}");
         assert_eq!(events[0], ("service.restarted".to_owned(), json!({
-            "name": "api", "kind": "http", "state": "starting", "reason": null, "operation_id": id, "failures": 0,
+            "name": "api", "kind": "http", "state": "starting", "reason": "restarted by hand", "operation_id": id, "failures": 0,
         })));
         assert_eq!(history(&app, &root, "api").await, ["up", "restarting", "starting", "up"]);
         assert_eq!(service(&app, &root, "api").await["restarts"], 1);
@@ -332,7 +332,7 @@ both_engines! {
         }
         post(json!({"command": ["/bin/sh"]})).await.problem(400, "unknown_field");
         post(json!({"reason": 1})).await.problem(400, "invalid_request");
-        post(json!({"reason": "a\u{0}b"})).await.problem(400, "invalid_request");
+        post(json!({"reason": "a\u{0}b"})).await.problem(400, "invalid_json");
         post(json!({"reason": format!("kws_{}", "a".repeat(43))})).await.problem(400, "secret_in_field");
         assert_eq!(app.count("SELECT count(*) FROM service_operations").await, 0);
         assert!(peer.heard().is_empty());

@@ -129,7 +129,7 @@ both_engines! {
         until(PATIENCE, false, async || is_running(&lines(dir.path(), "runs")[0]) || is_running(&lines(dir.path(), "children")[0])).await;
         until(PATIENCE, 2, async || lines(dir.path(), "runs").len()).await;
         // At its end nobody waits for a clock that stands still.
-        app.advance(Duration::from_secs(3600));
+        app.advance(Duration::from_hours(1));
     }
 
     async fn one_that_is_not_there_is_down(engine: Engine) {

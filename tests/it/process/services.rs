@@ -124,7 +124,7 @@ both_engines! {
         let mut program = Program::start(dir.path(), &environment).await;
         until("it runs again", || runs(dir.path()).len() == 2).await;
         assert!(!is_running(&left));
-        assert!(program.log().contains("left behind"), "{}", program.log());
+        until("it says so", || program.log().contains("left behind")).await;
         assert_eq!(program.stop(), Some(0));
         assert!(!is_running(&runs(dir.path())[1]));
     }

@@ -57,12 +57,13 @@ pub(super) async fn list(
 ) -> Result<Json<ServicePage>, Problem> {
     let wrong_limit = || Invalid::field("limit", "invalid_value", "must be 1 to 200");
     let limit = query.limit.map_or(Some(Limit::default()), Limit::new).ok_or_else(wrong_limit)?;
-    let wrong_cursor = |_| Invalid::field("cursor", "invalid_cursor", "isn't a cursor of this list");
-    // A name of any configuration will do: `operations` alone is none.
-    let after: Option<ServiceName> = query.cursor.as_deref().map(str::parse).transpose().map_err(wrong_cursor)?;
+    // A name of any configuration will do, and so does the one that none may have.
+    if query.cursor.as_deref().is_some_and(|text| text != "operations" && text.parse::<ServiceName>().is_err()) {
+        return Err(Invalid::field("cursor", "invalid_cursor", "isn't a cursor of this list").into());
+    }
     let mut data = view::all(&ctx).await?;
-    if let Some(after) = after {
-        data.retain(|service| service.name.as_str() > after.as_str());
+    if let Some(after) = query.cursor {
+        data.retain(|service| service.name > after);
     }
     let has_more = data.len() > limit.get();
     data.truncate(limit.get());

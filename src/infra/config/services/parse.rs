@@ -342,7 +342,7 @@ mod tests {
         let policy = worker.restart.unwrap();
         assert_eq!((policy.after, policy.backoff.as_secs(), policy.per_hour), (2, 2, 4));
         assert!(services[0].restart.is_none() && services[0].checks[0].name == "port");
-        assert!(!format!("{services:?}").contains("hunter2\""));
+        assert!(!format!("{:?}", process.command.environment).contains("hunter2"));
         assert!(read("").unwrap().is_empty());
     }
 
