@@ -104,6 +104,14 @@ permissions! {
     AuditExport = "keyward:audit:export";
     /// Read the audit trail of a project.
     AuditRead = "keyward:audit:read";
+    /// See alert rules, how they stand, and what became of them.
+    AlertsRead = "keyward:alerts:read";
+    /// Make alert rules.
+    AlertsCreate = "keyward:alerts:create";
+    /// Change alert rules, switch them off and on, and try them.
+    AlertsUpdate = "keyward:alerts:update";
+    /// Remove alert rules.
+    AlertsDelete = "keyward:alerts:delete";
     /// See which fields are sensitive, and try rules on a document. Those of the server: as an administrator.
     SensitiveFieldsRead = "keyward:sensitive-fields:read";
     /// Add, change and remove rules for sensitive fields. Those of the server: as an administrator.
@@ -181,6 +189,7 @@ impl Role {
                 "keyward:usage:*",
                 AuditExport::SCOPE,
                 AuditRead::SCOPE,
+                "keyward:alerts:*",
                 "keyward:sensitive-fields:*",
             ],
             Self::Member => &[
@@ -196,10 +205,16 @@ impl Role {
                 ScopesRead::SCOPE,
                 UsageRead::SCOPE,
                 UsageRecord::SCOPE,
+                AlertsRead::SCOPE,
             ],
-            Self::Viewer => {
-                &[KeysRead::SCOPE, ProjectsRead::SCOPE, MembersRead::SCOPE, ScopesRead::SCOPE, UsageRead::SCOPE]
-            }
+            Self::Viewer => &[
+                KeysRead::SCOPE,
+                ProjectsRead::SCOPE,
+                MembersRead::SCOPE,
+                ScopesRead::SCOPE,
+                UsageRead::SCOPE,
+                AlertsRead::SCOPE,
+            ],
         }
     }
 

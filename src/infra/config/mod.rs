@@ -3,6 +3,7 @@
 //! Precedence: defaults, then the file, then the environment, then flags. A name that isn't in the table is an error that
 //! says which one was probably meant.
 
+mod alerts;
 mod audit;
 mod auth;
 mod database;
@@ -18,6 +19,7 @@ mod source;
 mod table;
 mod usage;
 
+pub use alerts::AlertsConfig;
 pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
@@ -50,6 +52,8 @@ pub struct Config {
     pub requests: RequestsConfig,
     /// What is counted of requests.
     pub usage: UsageConfig,
+    /// Alert rules.
+    pub alerts: AlertsConfig,
     /// Protection of data.
     pub privacy: PrivacyConfig,
     /// What is logged, and how.
@@ -76,6 +80,7 @@ impl Config {
             projects: ProjectsConfig::parse(loaded)?,
             requests: RequestsConfig::parse(loaded)?,
             usage: UsageConfig::parse(loaded)?,
+            alerts: AlertsConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,
