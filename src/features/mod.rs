@@ -16,6 +16,7 @@ pub mod projects;
 pub mod random;
 pub mod requests;
 pub mod scopes;
+pub mod security;
 pub mod sensitive;
 pub mod sessions;
 pub mod system;

@@ -10,6 +10,7 @@ mod entry;
 mod known;
 mod mark;
 pub mod noted;
+pub mod noticed;
 pub mod people;
 pub mod restrict;
 mod rulebook;

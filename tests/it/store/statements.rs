@@ -1,8 +1,8 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
 use keyward::features::{
-    audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, sensitive,
-    sessions, usage, users,
+    audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, security,
+    sensitive, sessions, usage, users,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -28,6 +28,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("projects", projects::store::STATEMENTS),
     ("requests", requests::store::STATEMENTS),
     ("scopes", scopes::store::STATEMENTS),
+    ("security", security::store::STATEMENTS),
     ("sensitive", sensitive::store::STATEMENTS),
     ("sessions", sessions::store::STATEMENTS),
     ("usage", usage::store::STATEMENTS),
