@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
-use crate::features::{audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
+use crate::features::{alerts, audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -123,6 +123,13 @@ impl Workers {
                 }
             }
         };
+        let evaluate = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { alerts::evaluate::evaluate(&ctx).await }
+            }
+        };
         let level = {
             let ctx = ctx.clone();
             move || {
@@ -139,6 +146,7 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
+            reconcile::spawn("alerts", ctx.config.alerts.interval, never_woken(), stopping.clone(), evaluate),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
         ];
         Self { ctx: ctx.clone(), stop, tasks }
@@ -196,6 +204,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     tx.commit().await?;
     requests::log::prune(ctx).await?;
     usage::flush::prune(ctx).await?;
+    alerts::history::prune(ctx).await?;
     keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;

@@ -10,6 +10,7 @@ use prometheus::{
 
 use crate::infra::db::Db;
 
+use super::alerts::AlertMetrics;
 use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
 use super::otlp::{self, Signal};
 
@@ -75,6 +76,8 @@ pub struct Metrics {
     pub random_key_size: Histogram,
     /// Password hashes that run or wait.
     pub password_hashes_waiting: IntGauge,
+    /// Alert rules.
+    pub alerts: AlertMetrics,
     database_connections: IntGaugeVec,
     database_connections_max: IntGauge,
 }
@@ -148,6 +151,7 @@ impl Metrics {
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
             )?,
+            alerts: AlertMetrics::new(&registry)?,
             database_connections: IntGaugeVec::new(
                 Opts::new("keyward_database_connections", "Pooled database connections by state"),
                 &["state"],
