@@ -21,6 +21,7 @@ use crate::infra::sensitive::SensitiveFields;
 use crate::infra::telemetry::access::AccessLog;
 use crate::infra::telemetry::level::LogLevel;
 use crate::infra::telemetry::metrics::Metrics;
+use crate::infra::wakers::Wakers;
 
 /// The capabilities, cheap to clone.
 #[derive(Clone)]
@@ -62,6 +63,8 @@ pub struct Capabilities {
     pub refusals: Refusals,
     /// What this process logs.
     pub log_level: LogLevel,
+    /// Who is told of events.
+    pub wakers: Wakers,
     started: Duration,
     /// The wall clock's microseconds at the monotonic clock's zero.
     steady_origin: u64,
@@ -109,6 +112,7 @@ impl Ctx {
             outbound: Outbound::new(config.outbound.allow.clone()),
             refusals: Refusals::default(),
             log_level: LogLevel::new(config.log.filter.clone()),
+            wakers: Wakers::default(),
             gate: new_gate(&config),
             sensitive: SensitiveFields::default(),
             origins: Origins::new(config.server.cors_origins.clone()),

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
+use crate::features::events::publish;
 use crate::features::{alerts, audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
@@ -143,6 +144,7 @@ impl Workers {
             reconcile::spawn("refusals", audit::refusals::FLUSH, never_woken(), stopping.clone(), refused),
             reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
             reconcile::spawn("audit trail", chain::seal::INTERVAL, never_woken(), stopping.clone(), seal),
+            publishing(ctx, stopping.clone()),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
@@ -160,6 +162,7 @@ impl Workers {
             // A reconciler catches its own panics.
             drop(task.await);
         }
+        drop(publish::publish(&self.ctx).await);
         // What the others have just written, too. What can't be sealed now is after the next start, and told already.
         drop(chain::seal::seal(&self.ctx).await);
         let unwritten = &self.ctx.gate.unwritten;
@@ -172,6 +175,21 @@ impl Workers {
             tracing::error!(requests = lost, "the storage can't be reached: the request log lacks these");
         }
     }
+}
+
+/// Gives committed events their places: at once after this process's commits, and a moment later after others'.
+fn publishing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let wake = Arc::clone(&ctx.wakers.publisher);
+    let ctx = ctx.clone();
+    reconcile::spawn("events", publish::INTERVAL, wake, stopping, move || {
+        let ctx = ctx.clone();
+        async move {
+            if publish::publish(&ctx).await? > 0 {
+                tokio::time::sleep(publish::PAUSE).await;
+            }
+            Ok::<(), DbError>(())
+        }
+    })
 }
 
 /// Removes what has run out. A transaction a step: one that held rows of several tables could wait for a request that waits

@@ -16,3 +16,4 @@ pub mod reconcile;
 pub mod refusals;
 pub mod sensitive;
 pub mod telemetry;
+pub mod wakers;

@@ -24,7 +24,7 @@ const BATCH: u16 = 500;
 /// When a rule that is taken now is due again: a little early, so that clocks which differ, or a worker that wakes a moment
 /// too soon, don't cost a whole round.
 fn next(now: Timestamp, interval: Duration) -> Timestamp {
-    now.saturating_add(interval - interval / 4)
+    now.saturating_add(interval.saturating_sub(interval / 4))
 }
 
 /// Evaluates every rule that is due.

@@ -9,7 +9,6 @@ use crate::base::invalid::Invalid;
 use crate::base::page::{Cursor, Limit, Page};
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
-use crate::features::events::{self, Event};
 use crate::features::idempotency::{self, Created};
 use crate::features::{keys, projects};
 use crate::infra::db::{DbError, Tx};
@@ -276,14 +275,5 @@ pub(super) async fn note(
         outcome: Outcome::Success,
         changes: Some(changes),
     };
-    audit::append(tx, ctx, entry).await?;
-    if action == "alert.test" {
-        return Ok(());
-    }
-    let mut alert = facts(rule);
-    alert["id"] = json!(rule.id);
-    let data = json!({ "id": rule.project, "action": action, "alert": alert });
-    let event =
-        Event { at: now, project: rule.project, kind: "project.updated", resource_id: rule.project.to_string(), data };
-    events::append(tx, ctx, event).await
+    audit::append(tx, ctx, entry).await.map(|_| ())
 }

@@ -34,8 +34,8 @@ pub const MAX_EMAILS: usize = 10;
 
 macro_rules! words {
     ($($(#[$meta:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
-        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        $(#[$meta])*
         pub enum $enum {
             $($(#[$doc])* #[serde(rename = $word)] $variant,)*
         }

@@ -376,5 +376,5 @@ pub(super) async fn trials(
     rule: AlertId,
     since: Timestamp,
 ) -> Result<(Option<Timestamp>, i64), DbError> {
-    on!(tx.conn(), TRIALS, |c, sql| { sqlx::query_as(sql).bind(project).bind(rule).bind(since).fetch_one(c).await })
+    on!(tx.conn(), TRIALS, |c, sql| sqlx::query_as(sql).bind(project).bind(rule).bind(since).fetch_one(c).await)
 }

@@ -1,6 +1,18 @@
-//! What happened, for whoever must know: written in the change's own transaction. Webhooks and alerts, which read this,
-//! come later.
+//! What happened, for whoever must know: written in the change's own transaction, given its place in one order for all after
+//! the commit, and read from there.
+//!
+//! `append` writes; `publish` gives places; `consumers` keeps how far those have come that read everything (webhooks, alerts);
+//! `catalogue` is every type there is. Nobody else writes to `events`.
+//!
+//! The order of places is the order of commits, for each thing (a key, a project): whoever changes it holds its row until the
+//! commit, and an event takes its number (`seq`) inside of that, so a later change has a greater number, and can't be seen
+//! before the earlier one is. Places are given in the order of numbers among all that can be seen, by one process at a time.
+//! Of two things, the one whose transaction ends first may come first, whatever their numbers: none is lost, because places
+//! are given to whatever has none, not to what lies past some number.
 
+pub mod catalogue;
+pub mod consumers;
+pub mod publish;
 pub mod store;
 
 use serde_json::Value;
@@ -18,7 +30,7 @@ pub struct Event {
     pub at: Timestamp,
     /// Whose.
     pub project: ProjectId,
-    /// What: `noun.past_participle`.
+    /// What: one of the catalogue's types.
     pub kind: &'static str,
     /// Of which thing.
     pub resource_id: String,
@@ -26,12 +38,15 @@ pub struct Event {
     pub data: Value,
 }
 
-/// Writes an event as part of a change.
+/// Writes an event as part of a change. It is published once the change is committed, and not before.
 ///
 /// # Errors
 /// The storage; then the change must not be committed.
 pub async fn append(tx: &mut Tx, ctx: &Ctx, mut event: Event) -> Result<(), DbError> {
+    debug_assert!(catalogue::find(event.kind).is_some(), "{} isn't in the catalogue", event.kind);
     guard::text(&mut event.resource_id);
     guard::document(ctx, tx, Some(event.project), &mut event.data).await?;
-    store::insert(tx, EventId::generate(event.at, &*ctx.rng), &event).await
+    store::insert(tx, EventId::generate(event.at, &*ctx.rng), &event).await?;
+    tx.wake_after(&ctx.wakers.publisher);
+    Ok(())
 }

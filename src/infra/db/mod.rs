@@ -11,11 +11,15 @@ mod sqlite;
 mod statement;
 mod types;
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{
     PgConnection, PgPool, PgTransaction, Postgres, Sqlite, SqliteConnection, SqliteTransaction, pool::PoolConnection,
 };
+
+use tokio::sync::Notify;
 
 pub use error::{DbError, StartError};
 pub use migrate::{MigrationState, migrate, state as migration_state};
@@ -44,9 +48,47 @@ pub enum Db {
 #[derive(Debug)]
 pub enum Tx {
     /// On Postgres, at `READ COMMITTED`.
-    Postgres(PgTransaction<'static>),
+    Postgres(Begun<PgTransaction<'static>>),
     /// On SQLite, begun `IMMEDIATE`: there is one writer at a time.
-    Sqlite(SqliteTransaction<'static>),
+    Sqlite(Begun<SqliteTransaction<'static>>),
+}
+
+/// An engine's transaction, and who is told when it is over.
+#[derive(Debug)]
+pub struct Begun<T> {
+    transaction: T,
+    wake: Option<Arc<Notify>>,
+}
+
+impl<T> Begun<T> {
+    fn new(transaction: T) -> Self {
+        Self { transaction, wake: None }
+    }
+}
+
+impl<T: Deref> Deref for Begun<T> {
+    type Target = T::Target;
+
+    fn deref(&self) -> &T::Target {
+        &self.transaction
+    }
+}
+
+impl<T: DerefMut> DerefMut for Begun<T> {
+    fn deref_mut(&mut self) -> &mut T::Target {
+        &mut self.transaction
+    }
+}
+
+/// Wakes somebody when dropped: whatever came of a commit, and also where its caller goes away in the middle.
+struct Wake(Option<Arc<Notify>>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        if let Some(wake) = &self.0 {
+            wake.notify_one();
+        }
+    }
 }
 
 /// A connection for questions outside of a change.
@@ -94,9 +136,9 @@ impl Db {
             Self::Postgres(pool) => {
                 let pool = pool.clone();
                 let begun = tokio::spawn(current::carried(async move { bounded(pool.begin()).await }));
-                Tx::Postgres(begun.await.map_err(|_| DbError::Unavailable(sqlx::Error::WorkerCrashed))??)
+                Tx::Postgres(Begun::new(begun.await.map_err(|_| DbError::Unavailable(sqlx::Error::WorkerCrashed))??))
             }
-            Self::Sqlite(db) => Tx::Sqlite(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?),
+            Self::Sqlite(db) => Tx::Sqlite(Begun::new(bounded(db.writer().begin_with("BEGIN IMMEDIATE")).await?)),
         })
     }
 
@@ -181,9 +223,24 @@ impl Tx {
     /// The engine refused or is gone.
     pub async fn commit(self) -> Result<(), DbError> {
         match self {
-            Self::Postgres(tx) => otlp::spanned(span(POSTGRES, "COMMIT"), bounded(tx.commit())).await,
-            Self::Sqlite(tx) => otlp::spanned(span(SQLITE, "COMMIT"), bounded(tx.commit())).await,
+            Self::Postgres(Begun { transaction, wake }) => {
+                let _wake = Wake(wake);
+                otlp::spanned(span(POSTGRES, "COMMIT"), bounded(transaction.commit())).await
+            }
+            Self::Sqlite(Begun { transaction, wake }) => {
+                let _wake = Wake(wake);
+                otlp::spanned(span(SQLITE, "COMMIT"), bounded(transaction.commit())).await
+            }
         }
+    }
+
+    /// Says who is to be told once this is committed; not before, when there would be nothing to see.
+    pub fn wake_after(&mut self, whom: &Arc<Notify>) {
+        let wake = match self {
+            Self::Postgres(begun) => &mut begun.wake,
+            Self::Sqlite(begun) => &mut begun.wake,
+        };
+        *wake = Some(Arc::clone(whom));
     }
 }
 

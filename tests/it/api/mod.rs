@@ -11,6 +11,8 @@ mod cache_others;
 mod cache_races;
 mod concurrency;
 mod escalation;
+mod events_catalogue;
+mod events_order;
 mod hardening;
 mod health;
 mod idempotency;

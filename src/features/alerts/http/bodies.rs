@@ -242,7 +242,7 @@ mod tests {
         move |text: &str| {
             let (digits, unit) = text.split_at(text.len() - 1);
             inner
-                .split(")")
+                .split(')')
                 .collect::<Vec<_>>()
                 .windows(2)
                 .map(|pair| (pair[0].rsplit('(').next().unwrap(), pair[1].chars().next()))

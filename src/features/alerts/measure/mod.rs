@@ -137,12 +137,11 @@ async fn refusals(
         let mut count: u64 = of.iter().filter(|refused| is_counted(metric, refused)).map(|refused| refused.count).sum();
         if metric == Metric::AuthFailures && rule.terms.key_id.is_none() {
             let known = strangers.get(&rule.project).copied();
-            let more = match known {
-                Some(more) => more,
-                None => {
-                    let (since, until) = (span.since, span.until);
-                    security::store::counts(reader.conn(), rule.project, &Wrong::ALL, since, until).await?
-                }
+            let more = if let Some(more) = known {
+                more
+            } else {
+                let (since, until) = (span.since, span.until);
+                security::store::counts(reader.conn(), rule.project, &Wrong::ALL, since, until).await?
             };
             strangers.insert(rule.project, more);
             count = count.saturating_add(more);
