@@ -44,6 +44,7 @@ pub(super) struct Stage {
     pub(super) bare_key: String,
     full_key: String,
     lease: String,
+    alert: String,
     /// A member whom calls are about.
     pub(super) extra: Session,
     extra_session: String,
@@ -91,7 +92,10 @@ impl Stage {
         let lease = app.post(&format!("/v1/keys/{}/leases", text(&target, "id"))).token(&owner.token);
         let lease = made(lease.json(&json!({"ttl_seconds": 3600}))).await;
         made(under("scopes").json(&json!({"name": "orders:read", "description": "Read orders"}))).await;
+        let alert = json!({"name": "the alert", "metric": "requests", "operator": ">", "threshold": 1e9});
+        let alert = made(under("alerts").json(&alert)).await;
         Self {
+            alert: text(&alert, "id").to_owned(),
             bare_key: key(app, owner, &project, &["orders:read"]).await,
             full_key: key(app, owner, &project, &["keyward:*"]).await,
             lease: text(&lease, "lease_id").to_owned(),
@@ -108,6 +112,7 @@ impl Stage {
         let id = match () {
             () if template.starts_with("/v1/keys/") => text(&self.key, "id"),
             () if template.starts_with("/v1/leases/") => &self.lease,
+            () if template.contains("/alerts/") => &self.alert,
             () if template.starts_with("/v1/users/") => &self.extra.user,
             () if template.starts_with("/v1/audit/") => "aud_01K5ZV8QXW3M7C2R9T4B6D8F0G",
             () => "x",
@@ -162,6 +167,10 @@ impl Stage {
             "createSensitiveField" | "createServerSensitiveField" => json!({"name": "inner_*"}),
             "updateSensitiveField" | "updateServerSensitiveField" => json!({"strategy": "remove"}),
             "previewSensitiveFields" | "previewServerSensitiveFields" => json!({"document": {"password": "x"}}),
+            "createAlert" => {
+                json!({"name": "one more", "metric": "denied", "operator": ">=", "threshold": 100})
+            }
+            "updateAlert" => json!({"threshold": 7}),
             "createUser" => json!({"username": format!("made{}", self.next), "password": PASSWORD}),
             "updateUser" => json!({"is_admin": false}),
             "putLogLevel" => json!({"level": "info"}),
@@ -216,7 +225,7 @@ impl Stage {
     async fn seen(&self, app: &App, cast: &Cast) -> Vec<Value> {
         let owner = &cast.people["owner"];
         let mut seen = Vec::new();
-        for rest in ["", "/members", "/keys", "/config", "/scopes"] {
+        for rest in ["", "/members", "/keys", "/config", "/scopes", "/alerts"] {
             let path = format!("/v1/projects/{}{rest}", self.project);
             let mut answer = app.get(&path).token(&owner.token).send().await.expect(200).json();
             // Being asked about is a use.

@@ -1,6 +1,8 @@
 //! The HTTP contract, a file a route or a subject; every test on both engines.
 
 mod address_limits;
+mod alerts;
+mod alerts_evaluation;
 mod audit_acceptance;
 mod audit_chain;
 mod audit_events;
