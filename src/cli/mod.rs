@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error. Exit status: 0 done, 1 refused or not found, 2 usage.
 
+mod alerts;
 mod args;
 mod audit;
 mod config;
@@ -75,6 +76,7 @@ refused!(
     crate::features::keys::change::ChangeError,
     crate::features::keys::moving::import::ImportError,
     crate::features::scopes::ScopesError,
+    crate::features::alerts::AlertError,
     crate::features::audit::read::ReadError,
     std::io::Error
 );
@@ -134,6 +136,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             | Command::Ratelimit(_)
             | Command::Usage(_)
             | Command::Scopes(_)
+            | Command::Alerts(_)
             | Command::Audit(_)
                 if command.only_looks() && is_missing(&config) =>
             {
@@ -145,6 +148,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
             Command::Usage(command) => usage::run(&ready(config).await?, command, format).await,
             Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
+            Command::Alerts(command) => alerts::run(&ready(config).await?, command, format).await,
             Command::Audit(command) => audit::run(&ready(config).await?, command, format).await,
             Command::Completions { .. } => Ok(()),
         }

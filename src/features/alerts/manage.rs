@@ -169,8 +169,8 @@ pub async fn change(ctx: &Ctx, by: &By, project: ProjectId, id: AlertId, patch: 
     let is_new = !rules::is_same_question(&before.terms, &rule.terms);
     if is_new {
         let reason = if rule.terms.is_active { Reason::Changed } else { Reason::Deactivated };
-        resolve(&mut tx, ctx, &before, standing, reason, now).await?;
-        standing = Standing { resolved_at: resolved_at(&standing, now), fired_at: standing.fired_at, ..Standing::NEW };
+        let resolved_at = resolve(&mut tx, ctx, &before, standing, reason, now).await?;
+        standing = Standing { resolved_at, fired_at: standing.fired_at, ..Standing::NEW };
         store::stand(&mut tx, id, &standing).await?;
     }
     rule.updated_at = now;
@@ -203,11 +203,7 @@ pub async fn delete(ctx: &Ctx, by: &By, project: ProjectId, id: AlertId) -> Resu
     Ok(())
 }
 
-fn resolved_at(standing: &Standing, now: Timestamp) -> Option<Timestamp> {
-    if standing.state == State::Firing { Some(now) } else { standing.resolved_at }
-}
-
-/// Tells that what a rule fired is over, if it fires.
+/// Tells that what a rule fired is over, if it fires; when it was resolved last.
 async fn resolve(
     tx: &mut Tx,
     ctx: &Ctx,
@@ -215,13 +211,14 @@ async fn resolve(
     standing: Standing,
     reason: Reason,
     now: Timestamp,
-) -> Result<(), DbError> {
+) -> Result<Option<Timestamp>, DbError> {
     if standing.state != State::Firing {
-        return Ok(());
+        return Ok(standing.resolved_at);
     }
     let step = Step::Resolve(reason);
     let one = Settling { rule: rule.clone(), standing, claim: 0, value: standing.value, step };
-    settle::take(tx, ctx, &one, now).await
+    settle::take(tx, ctx, &one, now).await?;
+    Ok(Some(standing.after(now)))
 }
 
 fn taken(error: DbError) -> AlertError {

@@ -17,6 +17,8 @@ pub mod settle;
 pub mod store;
 pub mod trial;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::base::clock::Timestamp;
@@ -193,6 +195,14 @@ impl Standing {
         told_at: None,
         suppressed_at: None,
     };
+
+    /// The time at which something happens to it: now, or just after what happened last, where that was begun earlier and
+    /// ended later. So its history has an order.
+    #[must_use]
+    pub fn after(&self, now: Timestamp) -> Timestamp {
+        let last = [self.fired_at, self.resolved_at, self.told_at, self.suppressed_at].into_iter().flatten().max();
+        last.map_or(now, |last| now.max(last.saturating_add(Duration::from_micros(1))))
+    }
 
     /// Until when it doesn't fire again; `None` if no cooldown runs.
     #[must_use]

@@ -36,7 +36,7 @@ pub struct Settling {
 /// The storage.
 pub async fn settle(ctx: &Ctx, mut settling: Vec<Settling>, now: Timestamp) -> Result<(), DbError> {
     // In one order, so that two who settle the same wait for each other, and not in a circle.
-    settling.sort_by_key(|one| one.rule.id);
+    settling.sort_by_key(|one| (one.rule.project, one.rule.id));
     for batch in settling.chunks(BATCH) {
         let mut tx = ctx.db.begin().await?;
         let (mut fired, mut resolved) = (0, 0);
@@ -57,6 +57,7 @@ pub async fn settle(ctx: &Ctx, mut settling: Vec<Settling>, now: Timestamp) -> R
 pub(super) async fn take(tx: &mut Tx, ctx: &Ctx, one: &Settling, now: Timestamp) -> Result<(), DbError> {
     let Settling { rule, standing, value, step, .. } = one;
     let value = *value;
+    let now = standing.after(now);
     let seen = Standing { value, evaluated_at: Some(now), ..*standing };
     let (stands, happened, reason) = match *step {
         Step::Stay(state) => return store::stand(tx, rule.id, &Standing { state, ..seen }).await,

@@ -299,7 +299,7 @@ both_engines! {
         app.advance(Duration::from_secs(60));
         app.post(&at(&last, "/test")).token(&ada.token).send().await.expect(202);
         test().json(&json!({"x": 1})).send().await.problem(400, "unknown_field");
-        assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE action = 'alert.test'").await, 12);
+        assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE action = 'alert.test' AND outcome = 'success'").await, 12);
     }
 
     async fn names_are_tenants_words_in_the_metrics(engine: Engine) {

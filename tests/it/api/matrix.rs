@@ -92,7 +92,8 @@ impl Stage {
         let lease = app.post(&format!("/v1/keys/{}/leases", text(&target, "id"))).token(&owner.token);
         let lease = made(lease.json(&json!({"ttl_seconds": 3600}))).await;
         made(under("scopes").json(&json!({"name": "orders:read", "description": "Read orders"}))).await;
-        let alert = json!({"name": "the alert", "metric": "requests", "operator": ">", "threshold": 1e9});
+        let alert =
+            json!({"name": "the alert", "metric": "requests", "operator": ">", "threshold": 9, "is_active": false});
         let alert = made(under("alerts").json(&alert)).await;
         Self {
             alert: text(&alert, "id").to_owned(),
