@@ -92,6 +92,21 @@ impl Ctx {
     /// # Errors
     /// Two metrics of one name: a defect.
     pub fn new(db: Db, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, config: Config) -> Result<Self, prometheus::Error> {
+        let outbound = Outbound::new(config.outbound.allow.clone());
+        Self::with_outbound(db, clock, rng, config, outbound)
+    }
+
+    /// The same with another way out: one whose names are resolved by a test.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a defect.
+    pub fn with_outbound(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        config: Config,
+        outbound: Outbound,
+    ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::new(gate::CODES.map(gate::Code::word))?;
         let limit = |per_minute| AddressLimit::new(per_minute, Arc::clone(&clock));
         Ok(Self(Arc::new(Capabilities {
@@ -109,7 +124,7 @@ impl Ctx {
             bodies: Bodies::new(config.server.max_body_bytes_in_flight, MAX_BODY_BYTES),
             reporting: tokio::sync::Mutex::default(),
             evaluating: tokio::sync::Mutex::default(),
-            outbound: Outbound::new(config.outbound.allow.clone()),
+            outbound,
             refusals: Refusals::default(),
             log_level: LogLevel::new(config.log.filter.clone()),
             wakers: Wakers::default(),

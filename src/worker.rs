@@ -10,7 +10,7 @@ use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
 use crate::features::events::publish;
-use crate::features::{alerts, audit, idempotency, keys, leases, projects, requests, sensitive, sessions, usage};
+use crate::features::{alerts, audit, idempotency, keys, leases, mail, projects, requests, sensitive, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -131,6 +131,13 @@ impl Workers {
                 async move { alerts::evaluate::evaluate(&ctx).await }
             }
         };
+        let mails = {
+            let ctx = ctx.clone();
+            move || {
+                let ctx = ctx.clone();
+                async move { mail::send::send(&ctx).await }
+            }
+        };
         let level = {
             let ctx = ctx.clone();
             move || {
@@ -149,6 +156,7 @@ impl Workers {
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
             reconcile::spawn("alerts", ctx.config.alerts.interval, never_woken(), stopping.clone(), evaluate),
+            reconcile::spawn("mail", mail::send::INTERVAL, never_woken(), stopping.clone(), mails),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
         ];
         Self { ctx: ctx.clone(), stop, tasks }
@@ -227,5 +235,6 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;
     projects::end::purge(ctx).await?;
+    mail::send::prune(ctx).await?;
     chain::prune::prune(ctx).await
 }

@@ -186,6 +186,8 @@ ids! {
     AlertId = "alr_";
     /// What became of an alert rule at a moment.
     AlertHistoryId = "alh_";
+    /// An e-mail.
+    MailId = "mai_";
 }
 
 #[cfg(test)]

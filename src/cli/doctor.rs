@@ -1,6 +1,6 @@
 //! `keyward doctor`: what an operator would want to know before it goes wrong.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::base::clock::{Clock as _, SystemClock, Timestamp};
 use crate::base::rng::SystemRng;
 use crate::infra::audit_key::{Keyring, key_file};
-use crate::infra::config::{Config, DatabaseUrl, Registration};
+use crate::infra::config::{Config, DatabaseUrl, Registration, SmtpTls};
 use crate::infra::db::{self, Db, MigrationState};
+use crate::infra::smtp;
 
 use super::args::Format;
 use super::{Failure, output};
@@ -72,6 +73,9 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
     }
     let (verdict, detail) = audit_key(config);
     find("audit key", verdict, detail);
+    if let Some((verdict, detail)) = mail(config).await {
+        find("mail", verdict, detail);
+    }
     for detail in unsafe_settings(config) {
         find("settings", Verdict::Warning, detail);
     }
@@ -128,6 +132,19 @@ async fn clocks(db: &Db, ours: Timestamp) -> (Verdict, String) {
         }
         Err(error) => (Verdict::Warning, format!("can't ask the database for its time: {error}")),
     }
+}
+
+/// Whether the mail server would take something; nothing is sent.
+async fn mail(config: &Config) -> Option<(Verdict, String)> {
+    let smtp = config.mail.smtp.as_ref()?;
+    let server = format!("{}:{}", smtp.host, smtp.port);
+    Some(match smtp::check(smtp).await {
+        Err(error) => (Verdict::Failed, format!("{server} takes no mail: {error}")),
+        Ok(()) if config.mail.recipients.is_empty() => {
+            (Verdict::Warning, format!("{server} answers, but mail may go to nobody (KEYWARD_MAIL_RECIPIENTS)"))
+        }
+        Ok(()) => (Verdict::Ok, format!("{server} answers, and lets us in")),
+    })
 }
 
 /// What signs the audit trail.
@@ -198,6 +215,12 @@ fn unsafe_settings(config: &Config) -> Vec<String> {
         warn(
             "the service's own requests may reach every private network, its cloud's secrets among them (KEYWARD_OUTBOUND_ALLOW)",
         );
+    }
+    if let Some(smtp) = &config.mail.smtp
+        && smtp.tls == SmtpTls::None
+        && smtp.host.parse().map_or(smtp.host != "localhost", |ip: IpAddr| !ip.is_loopback())
+    {
+        warn("mail goes to another machine in the clear (KEYWARD_SMTP_TLS)");
     }
     if public && config.server.metrics_address.ip().is_unspecified() {
         warn("metrics are served on every address (KEYWARD_METRICS_HOST)");

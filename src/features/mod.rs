@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod leases;
 pub mod limits;
+pub mod mail;
 pub mod members;
 pub mod projects;
 pub mod random;

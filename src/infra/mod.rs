@@ -15,5 +15,6 @@ pub mod passwords;
 pub mod reconcile;
 pub mod refusals;
 pub mod sensitive;
+pub mod smtp;
 pub mod telemetry;
 pub mod wakers;

@@ -1,16 +1,19 @@
 //! Making, finding, changing and removing rules.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::base::clock::Timestamp;
 use crate::base::duration::Seconds;
 use crate::base::id::{AlertId, KeyId, ProjectId};
-use crate::base::invalid::Invalid;
+use crate::base::invalid::{Check, Invalid};
 use crate::base::page::{Cursor, Limit, Page};
 use crate::ctx::Ctx;
 use crate::features::audit::{self, By, Entry, Outcome};
 use crate::features::idempotency::{self, Created};
-use crate::features::{keys, projects};
+use crate::features::{keys, mail, projects};
+use crate::infra::config::NotPermitted;
 use crate::infra::db::{DbError, Tx};
 
 use super::rules::{self, Reason, Step};
@@ -113,9 +116,10 @@ pub async fn create(
     ctx: &Ctx,
     by: &By,
     project: ProjectId,
-    terms: Terms,
+    mut terms: Terms,
     request: Option<idempotency::Request<'_>>,
 ) -> Result<Created, AlertError> {
+    unique(&mut terms.emails);
     rules::check(&terms)?;
     let now = ctx.now();
     let rule = Rule { id: AlertId::generate(now, &*ctx.rng), project, terms, created_at: now, updated_at: now };
@@ -151,6 +155,7 @@ pub async fn change(ctx: &Ctx, by: &By, project: ProjectId, id: AlertId, patch: 
     let mut rule = before.clone();
     let is_other_mail = patch.emails.as_ref().is_some_and(|emails| *emails != before.terms.emails);
     patch.apply(&mut rule.terms);
+    unique(&mut rule.terms.emails);
     rules::check(&rule.terms)?;
     if is_other_mail {
         addressed(ctx, &rule.terms.emails)?;
@@ -246,11 +251,24 @@ async fn about(tx: &mut Tx, rule: &Rule) -> Result<(), AlertError> {
 }
 
 /// Mail goes only where the operator lets it go.
-fn addressed(_ctx: &Ctx, emails: &[String]) -> Result<(), Invalid> {
-    if emails.is_empty() {
-        return Ok(());
+fn addressed(ctx: &Ctx, emails: &[String]) -> Result<(), Invalid> {
+    let mut check = Check::default();
+    for (i, address) in emails.iter().enumerate() {
+        let Err(reason) = mail::permits(ctx, address) else { continue };
+        let code = match reason {
+            NotPermitted::Off => "mail_not_configured",
+            NotPermitted::Form => "invalid_value",
+            NotPermitted::Recipient => "address_not_allowed",
+        };
+        check.refuse(format!("emails[{i}]"), code, reason.to_string());
     }
-    Err(Invalid::field("emails", "mail_not_configured", "the service sends no mail"))
+    check.finish()
+}
+
+/// Each address once, however it is spelt.
+fn unique(emails: &mut Vec<String>) {
+    let mut seen = HashSet::new();
+    emails.retain(|address| seen.insert(address.to_lowercase()));
 }
 
 pub(super) async fn note(

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::features::events::{self, Event};
+use crate::features::mail::{self, Appended, Message};
 use crate::infra::db::{DbError, Tx};
 
 use super::history::{self, Happened};
@@ -89,7 +90,7 @@ pub(super) async fn take(tx: &mut Tx, ctx: &Ctx, one: &Settling, now: Timestamp)
         return Ok(());
     }
     let news = News { happened, reason, fired_at, value, test: false };
-    tell(tx, ctx, rule, &news, now).await
+    tell(tx, ctx, rule, &news, now).await.map(|_| ())
 }
 
 /// What is told.
@@ -137,20 +138,33 @@ fn data(rule: &Rule, news: &News, now: Timestamp) -> Value {
     })
 }
 
-/// Writes the event and the mails.
-pub(super) async fn tell(tx: &mut Tx, ctx: &Ctx, rule: &Rule, news: &News, now: Timestamp) -> Result<(), DbError> {
+/// Writes the event and the mails; gives the addresses to which one goes. The others aren't allowed any more, or the project has
+/// caused as many mails today as it may: that is counted and logged where mail is written.
+pub(super) async fn tell(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    rule: &Rule,
+    news: &News,
+    now: Timestamp,
+) -> Result<Vec<String>, DbError> {
     let kind = if news.happened == Happened::Resolved { "alert.resolved" } else { "alert.fired" };
     let event =
         Event { at: now, project: rule.project, kind, resource_id: rule.id.to_string(), data: data(rule, news, now) };
     events::append(tx, ctx, event).await?;
-    // Mail
-    Ok(())
+    let mut written = Vec::new();
+    let (subject, text) = letter(rule, news, now);
+    for address in &rule.terms.emails {
+        let (subject, text) = (subject.clone(), text.clone());
+        let message = Message { project: rule.project, to: address.clone(), subject, text };
+        if let Appended::Waiting(_) = mail::append(tx, ctx, message).await? {
+            written.push(address.clone());
+        }
+    }
+    Ok(written)
 }
 
 /// The subject and the text of a mail.
-#[must_use]
-#[expect(dead_code, reason = "mail comes next")]
-pub(super) fn letter(rule: &Rule, news: &News, now: Timestamp) -> (String, String) {
+fn letter(rule: &Rule, news: &News, now: Timestamp) -> (String, String) {
     let terms = &rule.terms;
     let word = match (news.test, news.happened) {
         (true, _) => "TEST",

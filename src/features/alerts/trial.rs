@@ -27,7 +27,7 @@ const MOST: i64 = 10;
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = AlertTest, example = json!({
     "alert_id": "alr_01K5ZV8QXW3M7C2R9T4B6D8F0G", "at": "2026-11-20T12:00:00Z", "event": "alert.fired",
-    "emails": ["ops@example.com"]
+    "emails": ["ops@example.com"], "emails_refused": []
 }))]
 pub struct Tried {
     /// Which rule.
@@ -40,6 +40,9 @@ pub struct Tried {
     pub event: &'static str,
     /// Who gets a mail.
     pub emails: Vec<String>,
+    /// Who doesn't, although the rule names them: the operator doesn't let mail go there any more, or the project has caused as
+    /// many mails today as it may.
+    pub emails_refused: Vec<String>,
 }
 
 /// Makes a test event, and test mails to the rule's addresses.
@@ -67,8 +70,9 @@ pub async fn run(ctx: &Ctx, by: &By, project: ProjectId, id: AlertId) -> Result<
         value: standing.value,
         test: true,
     };
-    settle::tell(&mut tx, ctx, &rule, &news, now).await?;
+    let emails = settle::tell(&mut tx, ctx, &rule, &news, now).await?;
     manage::note(&mut tx, ctx, by, &rule, "alert.test", now, json!({ "name": rule.terms.name })).await?;
     tx.commit().await?;
-    Ok(Tried { alert_id: id, at: now, event: "alert.fired", emails: rule.terms.emails })
+    let emails_refused = rule.terms.emails.into_iter().filter(|address| !emails.contains(address)).collect();
+    Ok(Tried { alert_id: id, at: now, event: "alert.fired", emails, emails_refused })
 }

@@ -9,6 +9,7 @@ mod auth;
 mod database;
 mod keys;
 mod log;
+mod mail;
 mod otlp;
 mod outbound;
 mod privacy;
@@ -25,6 +26,7 @@ pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
+pub use mail::{MailConfig, NotPermitted, Recipient, SmtpConfig, SmtpTls};
 pub use otlp::OtlpConfig;
 pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
@@ -62,6 +64,8 @@ pub struct Config {
     pub otlp: Option<OtlpConfig>,
     /// Requests that the service makes itself.
     pub outbound: OutboundConfig,
+    /// E-mail.
+    pub mail: MailConfig,
     /// The audit trail's proof.
     pub audit: AuditConfig,
 }
@@ -85,6 +89,7 @@ impl Config {
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,
             outbound: OutboundConfig::parse(loaded)?,
+            mail: MailConfig::parse(loaded)?,
             audit: AuditConfig::parse(loaded)?,
         })
     }

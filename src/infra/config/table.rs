@@ -343,6 +343,36 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Private networks that the service's own requests may reach, separated by commas",
     ),
+    setting("smtp_host", "KEYWARD_SMTP_HOST", "", "Mail server that e-mail is handed to; none is sent where not set"),
+    setting(
+        "smtp_port",
+        "KEYWARD_SMTP_PORT",
+        "",
+        "Its port; 587, 465 with KEYWARD_SMTP_TLS=tls and 25 without TLS where not set",
+    ),
+    setting(
+        "smtp_tls",
+        "KEYWARD_SMTP_TLS",
+        "starttls",
+        "starttls or tls; none for a server on this machine; insecure for one elsewhere that has neither",
+    ),
+    setting(
+        "smtp_ca_file",
+        "KEYWARD_SMTP_CA_FILE",
+        "",
+        "File of the certificate authorities (PEM) that its certificate must come from; the system's where not set",
+    ),
+    setting("smtp_username", "KEYWARD_SMTP_USERNAME", "", "Name to log in with"),
+    secret(setting("smtp_password", "KEYWARD_SMTP_PASSWORD", "", "Password to log in with")),
+    setting("smtp_from", "KEYWARD_SMTP_FROM", "", "Who writes, such as Keyward <keyward@example.com>"),
+    setting(
+        "mail_recipients",
+        "KEYWARD_MAIL_RECIPIENTS",
+        "",
+        "Addresses (ops@example.com) and domains (@example.com) that mail may go to, separated by commas; nobody where not set",
+    ),
+    setting("mail_per_day", "KEYWARD_MAIL_PER_DAY", "100", "How many mails a project may cause a day (UTC)"),
+    setting("mail_retention", "KEYWARD_MAIL_RETENTION", "30d", "How long is remembered what was sent"),
 ];
 
 #[cfg(test)]

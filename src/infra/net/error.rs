@@ -19,6 +19,9 @@ pub enum UrlError {
     /// Port 0.
     #[error("expected a port from 1 to 65535")]
     Port,
+    /// A port where another protocol is spoken; asked for a `POST` alone.
+    #[error("expected a port that doesn't belong to another protocol")]
+    ForeignPort,
 }
 
 /// How an exchange with a host went wrong.
@@ -50,6 +53,9 @@ pub enum OutboundError {
     /// The host has addresses, or is one, but none that may be reached.
     #[error("its host has no public address, and the operator allows no other")]
     Refused,
+    /// `http` to somewhere that the operator hasn't named: the same for public and private addresses.
+    #[error("without https, its host may be reached only in networks that the operator allows")]
+    Plain,
     /// The host's name has no address, or none was to be found out.
     #[error("its host can't be found")]
     Unresolvable,

@@ -17,9 +17,18 @@ impl Guard {
 
     /// Whether a connection may be made to the address. One that leads to an IPv4 address in the end is judged as that.
     pub(super) fn admits(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        let meant = embedded(ip).map_or(ip, IpAddr::V4);
-        self.allow.iter().any(|network| network.contains(&ip) || network.contains(&meant)) || is_global(meant)
+        self.allows(ip) || is_global(meant(ip))
+    }
+
+    /// Whether the operator has named the address's network.
+    pub(super) fn allows(&self, ip: IpAddr) -> bool {
+        let (ip, meant) = (ip.to_canonical(), meant(ip));
+        self.allow.iter().any(|network| network.contains(&ip) || network.contains(&meant))
+    }
+
+    /// Whether the operator has named any network.
+    pub(super) fn allows_any(&self) -> bool {
+        !self.allow.is_empty()
     }
 }
 
@@ -79,6 +88,11 @@ fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
         _ => return None,
     };
     u32::try_from((ip.to_bits() >> shift) & u128::from(u32::MAX)).ok().map(Ipv4Addr::from_bits)
+}
+
+fn meant(ip: IpAddr) -> IpAddr {
+    let ip = ip.to_canonical();
+    embedded(ip).map_or(ip, IpAddr::V4)
 }
 
 fn is_global(ip: IpAddr) -> bool {

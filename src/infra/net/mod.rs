@@ -8,13 +8,14 @@
 //!
 //! What the operator names in the settings is another matter: [`Endpoint`] may lead anywhere.
 //!
-//! Knows no feature, and what an answer means. Deliveries of webhooks will be a second method beside [`Outbound::get`]: a
-//! `POST` by the same `ask`, with a body, their headers, [`Schemes`] as the operator says, and no redirect at all.
+//! Knows no feature, and what an answer means. [`Outbound::get`] fetches documents, [`Outbound::post`] delivers messages; both
+//! ask by the one `ask`.
 
 mod endpoint;
 mod error;
 mod exchange;
 mod guard;
+mod post;
 mod resolve;
 mod target;
 mod tls;
@@ -23,7 +24,7 @@ mod tls;
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,13 +36,15 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::base::clock::SystemClock;
 use crate::infra::telemetry::otlp;
 
 pub use endpoint::Endpoint;
 pub use error::{Failure, OutboundError, UrlError};
 pub use exchange::MAX_HEAD;
-use exchange::{Answer, exchange};
+use exchange::{Answer, Wanted, exchange};
 use guard::Guard;
+pub use post::{Post, Posted, RetryAfter};
 pub use resolve::Resolve;
 pub use target::{MAX_URL, Schemes};
 use target::{Target, Where};
@@ -67,6 +70,8 @@ struct Inner {
     guard: Guard,
     resolver: Box<dyn Resolve>,
     tls: Tls,
+    /// Measures how long hosts take, which doesn't depend on the clock of a test.
+    clock: SystemClock,
 }
 
 /// What a caller of [`Outbound::get`] is content with.
@@ -111,7 +116,7 @@ impl Outbound {
     }
 
     fn assemble(allow: Vec<IpNet>, resolver: Box<dyn Resolve>, tls: Tls) -> Self {
-        Self(Arc::new(Inner { guard: Guard::new(allow), resolver, tls }))
+        Self(Arc::new(Inner { guard: Guard::new(allow), resolver, tls, clock: SystemClock::new() }))
     }
 
     /// Whether a URL may be asked for, as far as its text tells: to refuse it when it is given. Where it leads is judged by
@@ -142,7 +147,10 @@ impl Outbound {
         let mut target = Target::parse(url, fetch.schemes)?;
         let mut redirects = 0;
         loop {
-            let answer = self.ask(&target, request(&target, fetch), fetch.max_bytes).await?;
+            let mut heard = None;
+            let admits = |ip| self.0.guard.admits(ip);
+            self.ask(&target, admits, request(&target, fetch), Wanted::Whole(fetch.max_bytes), &mut heard).await?;
+            let Some(answer) = heard else { return Err(Failure::Http.into()) };
             if answer.status.is_success() {
                 let content_type = answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
                 return Ok(Fetched {
@@ -164,20 +172,22 @@ impl Outbound {
         }
     }
 
-    /// One request to where a URL leads now; no redirect is followed.
+    /// One request to where a URL leads now, if it `admits` that; no redirect is followed.
     async fn ask(
         &self,
         target: &Target,
+        admits: impl Fn(IpAddr) -> bool,
         request: Request<Full<Bytes>>,
-        max_bytes: usize,
-    ) -> Result<Answer, OutboundError> {
-        let stream = connect(self.judged(target).await?).await?;
+        wanted: Wanted,
+        heard: &mut Option<Answer>,
+    ) -> Result<(), OutboundError> {
+        let stream = connect(self.judged(target, admits).await?).await?;
         if !target.https {
-            return exchange(stream, request, max_bytes).await;
+            return exchange(stream, request, wanted, heard).await;
         }
         let greeting = timeout(CONNECT, self.0.tls.greet(&target.host, stream)).await;
         match greeting.map_err(|_| OutboundError::Timeout)? {
-            Ok(stream) => exchange(stream, request, max_bytes).await,
+            Ok(stream) => exchange(stream, request, wanted, heard).await,
             Err(cause) => {
                 tracing::debug!(host = ?target.authority, %cause, "an outbound connection has no TLS");
                 Err(Failure::Tls.into())
@@ -186,7 +196,7 @@ impl Outbound {
     }
 
     /// The addresses of a host that may be reached: at least one. Here alone is a name turned into addresses.
-    async fn judged(&self, target: &Target) -> Result<Vec<SocketAddr>, OutboundError> {
+    async fn judged(&self, target: &Target, admits: impl Fn(IpAddr) -> bool) -> Result<Vec<SocketAddr>, OutboundError> {
         let host = &target.authority;
         let found = match &target.host {
             Where::Address(ip) => vec![*ip],
@@ -200,7 +210,7 @@ impl Outbound {
         }
         let admitted: Vec<SocketAddr> = found
             .iter()
-            .filter(|ip| self.0.guard.admits(**ip))
+            .filter(|ip| admits(**ip))
             .map(|ip| SocketAddr::new(ip.to_canonical(), target.port))
             .take(MAX_ADDRESSES)
             .collect();

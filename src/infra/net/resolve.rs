@@ -30,7 +30,7 @@ impl Resolve for System {
     fn resolve(&self, name: String) -> BoxFuture<'_, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
             if is_localhost(&name) {
-                return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+                return Ok(LOCALHOST.to_vec());
             }
             let permit = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
             let look_up = move || {
@@ -45,8 +45,11 @@ impl Resolve for System {
     }
 }
 
+/// What those names mean.
+pub(super) const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// RFC 6761, section 6.3: such names mean this machine, whatever DNS says.
-fn is_localhost(name: &str) -> bool {
+pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
 }

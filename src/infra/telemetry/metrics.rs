@@ -74,6 +74,10 @@ pub struct Metrics {
     lookups: IntCounterVec,
     /// Sizes of random keys given out.
     pub random_key_size: Histogram,
+    /// E-mails by what became of them, also tries that failed.
+    pub mails: IntCounterVec,
+    /// E-mails that wait to be sent, as the storage says.
+    pub mails_waiting: IntGauge,
     /// Password hashes that run or wait.
     pub password_hashes_waiting: IntGauge,
     /// Alert rules.
@@ -147,6 +151,17 @@ impl Metrics {
                 HistogramOpts::new("keyward_random_key_size_bytes", "Sizes of the random keys given out")
                     .buckets(SIZE_BUCKETS.to_vec()),
             )?,
+            mails: IntCounterVec::new(
+                Opts::new(
+                    "keyward_mails_total",
+                    "E-mails by what became of them; those that are tried again count each time",
+                ),
+                &["outcome"],
+            )?,
+            mails_waiting: IntGauge::new(
+                "keyward_mails_waiting",
+                "E-mails that wait to be sent, those of all replicas",
+            )?,
             password_hashes_waiting: IntGauge::new(
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
@@ -170,6 +185,8 @@ impl Metrics {
         let build =
             IntGaugeVec::new(Opts::new("keyward_build_info", "The version that is running; always 1"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.registry.register(Box::new(self.mails.clone()))?;
+        self.registry.register(Box::new(self.mails_waiting.clone()))?;
         let all: [Box<dyn prometheus::core::Collector>; 19] = [
             Box::new(build),
             Box::new(self.http.clone()),

@@ -180,6 +180,50 @@ both_engines! {
         patch(&app, &ada, &rule, json!({"emails": []})).await.expect(200);
     }
 
+    async fn mail_goes_to_whom_the_operator_allows(engine: Engine) {
+        let mail = [
+            ("KEYWARD_SMTP_HOST", "127.0.0.1"), ("KEYWARD_SMTP_TLS", "none"), ("KEYWARD_SMTP_PORT", "9"),
+            ("KEYWARD_SMTP_FROM", "keyward@example.com"), ("KEYWARD_MAIL_RECIPIENTS", "@corp.example"), ("KEYWARD_MAIL_PER_DAY", "5"),
+        ];
+        let app = App::start_with(engine, &[SETTINGS, &mail].concat()).await;
+        let ada = app.person("ada").await;
+        let key = app.key(&ada, json!({})).await;
+        let body = |emails: Value| json!({"name": "n", "metric": "denied", "operator": ">=", "threshold": 1, "emails": emails});
+        for (emails, field, code) in [
+            (json!(["ops@corp.example", "ops@evil.example"]), "emails[1]", "address_not_allowed"),
+            (json!(["ops"]), "emails[0]", "invalid_value"),
+            (json!(["a@corp.example\r\nBcc: x@evil.example"]), "emails[0]", "invalid_value"),
+            (json!((0..11).map(|n| format!("a{n}@corp.example")).collect::<Vec<_>>()), "emails", "invalid_value"),
+        ] {
+            let problem = try_rule(&app, &ada, &body(emails)).await.problem(400, "invalid_request");
+            assert_eq!((&problem["errors"][0]["field"], &problem["errors"][0]["code"]), (&json!(field), &json!(code)));
+        }
+        let emails = json!(["ops@corp.example", "OPS@corp.example", "dev@corp.example"]);
+        let rule = rule(&app, &ada, json!({"name": "many refusals", "window": "1m", "emails": emails, "cooldown": 0})).await;
+        assert_eq!(rule["emails"], json!(["ops@corp.example", "dev@corp.example"]), "each once");
+        let mails = async || texts(&app, "SELECT recipient || ' ' || subject FROM mails ORDER BY id".to_owned()).await;
+        denied(&app, &ada, &key, 3).await;
+        assert_eq!(state(&app, &ada, &rule).await.0, "firing");
+        let mut fired = mails().await;
+        fired.sort();
+        assert_eq!(fired, ["dev@corp.example [FIRING] many refusals", "ops@corp.example [FIRING] many refusals"]);
+        let letters = texts(&app, "SELECT text FROM mails".to_owned()).await;
+        for word in ["Rule: denied >= 3 in 1m", "Value: 3", "Alert: many refusals", ada.project.as_str(), text(&rule, "id")] {
+            assert!(letters[0].contains(word), "{word}: {}", letters[0]);
+        }
+        app.advance(Duration::from_mins(3));
+        assert_eq!(state(&app, &ada, &rule).await.0, "ok");
+        assert_eq!(mails().await.iter().filter(|mail| mail.contains("[RESOLVED]")).count(), 2);
+        // A test says so, and that the project has caused as many mails today as it may.
+        let tried = app.post(&at(&rule, "/test")).token(&ada.token).send().await.expect(202).json();
+        assert_eq!((&tried["emails"], &tried["emails_refused"]), (&json!(["ops@corp.example"]), &json!(["dev@corp.example"])));
+        assert_eq!(mails().await.iter().filter(|mail| mail.contains("[TEST]")).count(), 1);
+        // Nobody hears less because no mail can be written.
+        denied(&app, &ada, &key, 3).await;
+        assert_eq!(state(&app, &ada, &rule).await.0, "firing");
+        assert_eq!((mails().await.len(), events(&app, &rule, "alert.fired").await.len()), (5, 3));
+    }
+
     async fn a_project_has_at_most_200(engine: Engine) {
         let app = App::start_with(engine, SETTINGS).await;
         let ada = app.person("ada").await;
@@ -280,7 +324,7 @@ both_engines! {
         let rule = rule(&app, &ada, json!({})).await;
         let test = || app.post(&at(&rule, "/test")).token(&ada.token);
         let done = test().send().await.expect(202).json();
-        assert_eq!(done, json!({"alert_id": rule["id"], "at": "2031-05-06T12:00:00Z", "event": "alert.fired", "emails": []}));
+        assert_eq!(done, json!({"alert_id": rule["id"], "at": "2031-05-06T12:00:00Z", "event": "alert.fired", "emails": [], "emails_refused": []}));
         let told = events(&app, &rule, "alert.fired").await;
         assert_eq!((told.len(), &told[0]["test"], &told[0]["id"]), (1, &json!(true), &rule["id"]));
         assert_eq!(get(&app, &ada, &rule).await, rule);

@@ -37,6 +37,7 @@ mod limits;
 mod limits_change;
 mod limits_sources;
 mod log_level;
+mod mail;
 mod matrix;
 mod members;
 mod metrics;

@@ -5,6 +5,7 @@ mod client;
 pub mod otlp;
 pub mod postgres;
 pub mod program;
+pub mod smtp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use keyward::ctx::Ctx;
 use keyward::features::projects;
 use keyward::infra::config::{Config, Loaded};
 use keyward::infra::db::{self, Db};
+use keyward::infra::net::{Outbound, Resolve};
 use keyward::server::{self, Listeners, Stop};
 use keyward::worker::Workers;
 use tokio::sync::oneshot;
@@ -122,12 +124,25 @@ impl App {
     /// On a database of the test's own.
     pub async fn start_on(scratch: Scratch, overrides: &[(&str, &str)]) -> Self {
         let config = settings(&scratch.url, overrides);
+        let outbound = Outbound::new(config.outbound.allow.clone());
+        Self::start_reaching(scratch, config, outbound).await
+    }
+
+    /// With names that are resolved by the test.
+    pub async fn start_resolving(engine: Engine, overrides: &[(&str, &str)], names: Box<dyn Resolve>) -> Self {
+        let scratch = Scratch::new(engine).await;
+        let config = settings(&scratch.url, overrides);
+        let outbound = Outbound::with_resolver(config.outbound.allow.clone(), names);
+        Self::start_reaching(scratch, config, outbound).await
+    }
+
+    async fn start_reaching(scratch: Scratch, config: Config, outbound: Outbound) -> Self {
         let db = Db::open(&config.database).await.unwrap();
         db::migrate(&db).await.unwrap();
         let clock = Arc::new(ManualClock::at(noon()));
         let listeners = Listeners::open(&config.server).unwrap();
         let (public, metrics) = listeners.addresses().unwrap();
-        let ctx = Ctx::new(db, clock.clone(), Arc::new(SystemRng), config).unwrap();
+        let ctx = Ctx::with_outbound(db, clock.clone(), Arc::new(SystemRng), config, outbound).unwrap();
         projects::ensure_system(&ctx).await.unwrap();
         keyward::features::users::manage::ensure_admin(&ctx).await.unwrap();
 

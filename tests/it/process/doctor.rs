@@ -11,6 +11,7 @@ use crate::both_engines;
 use crate::harness::Scratch;
 use crate::harness::postgres::{self, free_port};
 use crate::harness::program::{Beside, Program, run};
+use crate::harness::smtp::{LOGIN, MailServer};
 
 /// Every finding, as check, verdict and detail; the exit status must fit them.
 fn findings(dir: &Path, environment: &[(&str, &str)]) -> Vec<(String, String, String)> {
@@ -153,4 +154,47 @@ async fn what_is_unsafe_in_production_is_warned_of() {
     std::fs::write(&path, "").unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     has(&findings(dir.path(), &[]), "settings", "warning", "chmod 600");
+}
+
+#[tokio::test]
+async fn the_mail_server_is_asked_whether_it_lets_us_in() {
+    let server = MailServer::start("starttls", true, &[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let port = server.port.to_string();
+    let with = |more: &[(&'static str, &str)]| {
+        let mut all = vec![
+            ("KEYWARD_SMTP_HOST", "localhost"),
+            ("KEYWARD_SMTP_PORT", port.as_str()),
+            ("KEYWARD_SMTP_FROM", "keyward@auth.example"),
+            ("KEYWARD_SMTP_CA_FILE", server.certificate.to_str().unwrap()),
+            ("KEYWARD_SMTP_USERNAME", LOGIN.0),
+            ("KEYWARD_SMTP_PASSWORD", LOGIN.1),
+            ("KEYWARD_MAIL_RECIPIENTS", "@corp.example"),
+        ];
+        all.extend(more);
+        findings(dir.path(), &all)
+    };
+    has(&with(&[]), "mail", "ok", "lets us in");
+    has(&with(&[("KEYWARD_MAIL_RECIPIENTS", "")]), "mail", "warning", "KEYWARD_MAIL_RECIPIENTS");
+    has(&with(&[("KEYWARD_SMTP_PASSWORD", "hunter2")]), "mail", "failed", "535");
+    has(&with(&[("KEYWARD_SMTP_CA_FILE", "")]), "mail", "failed", "ertificate");
+    has(&with(&[("KEYWARD_SMTP_TLS", "tls")]), "mail", "failed", "takes no mail");
+    has(&with(&[("KEYWARD_SMTP_PORT", &free_port().to_string())]), "mail", "failed", "takes no mail");
+    assert!(!server.was_given_mail());
+    assert!(!findings(dir.path(), &[]).iter().any(|(check, _, _)| check == "mail"));
+    let (shown, _) = ended(
+        &run(
+            dir.path(),
+            &[
+                ("KEYWARD_SMTP_HOST", "localhost"),
+                ("KEYWARD_SMTP_FROM", "a@b.example"),
+                ("KEYWARD_SMTP_USERNAME", "me"),
+                ("KEYWARD_SMTP_PASSWORD", "hunter2"),
+            ],
+            &["config"],
+            "",
+        ),
+        0,
+    );
+    assert!(shown.contains("smtp_password") && !shown.contains("hunter2"), "{shown}");
 }

@@ -1,8 +1,8 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
 use keyward::features::{
-    alerts, audit, changes, events, idempotency, keys, leases, limits, members, projects, requests, scopes, security,
-    sensitive, sessions, usage, users,
+    alerts, audit, changes, events, idempotency, keys, leases, limits, mail, members, projects, requests, scopes,
+    security, sensitive, sessions, usage, users,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -27,6 +27,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("keys", keys::secrets::store::STATEMENTS),
     ("leases", leases::store::STATEMENTS),
     ("limits", limits::store::STATEMENTS),
+    ("mail", mail::store::STATEMENTS),
     ("members", members::store::STATEMENTS),
     ("projects", projects::store::STATEMENTS),
     ("requests", requests::store::STATEMENTS),

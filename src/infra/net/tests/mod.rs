@@ -1,7 +1,9 @@
 //! Against servers on this machine, which is allowed where a test says so.
 
 mod bounds;
+mod hostile;
 mod https;
+mod post;
 
 use std::io;
 use std::net::IpAddr;
