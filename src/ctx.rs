@@ -127,7 +127,7 @@ impl Ctx {
             outbound,
             refusals: Refusals::default(),
             log_level: LogLevel::new(config.log.filter.clone()),
-            wakers: Wakers::default(),
+            wakers: Wakers::new(config.events.max_streams),
             gate: new_gate(&config),
             sensitive: SensitiveFields::default(),
             origins: Origins::new(config.server.cors_origins.clone()),
@@ -257,6 +257,7 @@ impl Capabilities {
     /// Says from now on that the process is about to end.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.wakers.end();
     }
 
     /// Whether the process is about to end.

@@ -24,7 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
-    alerts, audit, auth, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive,
+    alerts, audit, auth, events, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive,
     sessions, system, usage, users,
 };
 use crate::infra::config::ServerConfig;
@@ -62,6 +62,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "usage", description = "How much keys are used, for what, and how it comes out"),
         (name = "alerts", description = "What must be known when a number passes a threshold, and what became of it"),
         (name = "audit", description = "Who did what, who was refused, and the proof of it"),
+        (name = "events", description = "What happened: listed, as a stream, and as it is sent to webhooks"),
         (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
         (name = "system", description = "The running service, for administrators"),
         (name = "health", description = "For probes"),
@@ -85,6 +86,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(audit::chain::http::router())
         .merge(audit::http::router())
         .merge(sensitive::http::router())
+        .merge(events::http::router())
         .merge(system::http::router())
         .layer(RateLimits::new(ctx.clone()))
         .layer(Concurrency::new(ctx.clone()))
@@ -99,6 +101,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(leases::http::router())
         .merge(random::http::router())
         .merge(auth::http::router())
+        .merge(events::http::catalogue())
         .merge(health::http::router())
 }
 
@@ -111,6 +114,7 @@ pub fn document(ctx: &Ctx) -> utoipa::openapi::OpenApi {
 /// Adds what routes share, and what only the configuration knows.
 fn complete(ctx: &Ctx, document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     let mut document = openapi::complete(document);
+    events::http::describe(&mut document);
     random::http::set_maximum(&mut document, ctx.config.keys.max_random_bytes);
     document
 }

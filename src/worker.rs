@@ -1,6 +1,7 @@
 //! The background reconcilers: each looks at the state and does what is missing.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -9,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
-use crate::features::events::publish;
+use crate::features::events::{self, publish, stream};
 use crate::features::{alerts, audit, idempotency, keys, leases, mail, projects, requests, sensitive, sessions, usage};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
@@ -152,6 +153,7 @@ impl Workers {
             reconcile::spawn("changes", follow::INTERVAL, never_woken(), stopping.clone(), followed),
             reconcile::spawn("audit trail", chain::seal::INTERVAL, never_woken(), stopping.clone(), seal),
             publishing(ctx, stopping.clone()),
+            spreading(ctx, stopping.clone()),
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
@@ -200,6 +202,16 @@ fn publishing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
     })
 }
 
+/// Tells streams of events what was published.
+fn spreading(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let wake = Arc::clone(&ctx.wakers.spreader);
+    let (ctx, position) = (ctx.clone(), Arc::new(AtomicI64::new(0)));
+    reconcile::spawn("streams of events", stream::INTERVAL, wake, stopping, move || {
+        let (ctx, position) = (ctx.clone(), Arc::clone(&position));
+        async move { stream::spread(&ctx, &position).await }
+    })
+}
+
 /// Removes what has run out. A transaction a step: one that held rows of several tables could wait for a request that waits
 /// for it.
 ///
@@ -228,6 +240,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     // A window longer than the limit's, so that what still counts is never removed.
     keys::quota::store::prune_creations(&mut tx, now.saturating_sub(keys::create::DAY * 2)).await?;
     tx.commit().await?;
+    events::prune::prune(ctx).await?;
     requests::log::prune(ctx).await?;
     usage::flush::prune(ctx).await?;
     alerts::history::prune(ctx).await?;

@@ -23,6 +23,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
 use crate::ctx::Ctx;
+use crate::web::long::LongAnswer;
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
@@ -148,6 +149,9 @@ impl Acceptor {
             Box::pin(async move {
                 let answer = answering.call(peer, request).await;
                 let sending = working.answered();
+                if let Some(long) = answer.extensions().get::<LongAnswer>() {
+                    sending.goes_on(long.clone());
+                }
                 Ok::<_, Infallible>(answer.map(|body| Answer { body, _sending: sending }))
             })
         });

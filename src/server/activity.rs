@@ -5,13 +5,15 @@
 //! anew with every request.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+use crate::web::long::LongAnswer;
 
 /// Bytes within the idle time that count as doing something: more than the answers to pings.
 const PROGRESS_BYTES: u64 = 4 * 1024;
@@ -31,6 +33,9 @@ pub(super) struct Activity {
     steps: AtomicU64,
     /// Bytes that were written.
     written: AtomicU64,
+    /// Answers that say little, for as long as they go on; and whether there was ever one.
+    long: Mutex<Vec<LongAnswer>>,
+    any_long: AtomicBool,
 }
 
 impl Activity {
@@ -40,6 +45,21 @@ impl Activity {
 
     fn step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes an answer that may say nothing for as long as it likes.
+    pub(super) fn goes_on(&self, answer: LongAnswer) {
+        self.long.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+        self.any_long.store(true, Ordering::Relaxed);
+    }
+
+    fn is_long(&self) -> bool {
+        if !self.any_long.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut long = self.long.lock().unwrap_or_else(PoisonError::into_inner);
+        long.retain(LongAnswer::goes_on);
+        !long.is_empty()
     }
 
     /// Notes bytes that were written.
@@ -74,6 +94,13 @@ impl Drop for Working {
 
 /// An answer that isn't sent yet.
 pub(super) struct Sending(Arc<Activity>);
+
+impl Sending {
+    /// It may say nothing for as long as it likes.
+    pub(super) fn goes_on(&self, answer: LongAnswer) {
+        self.0.goes_on(answer);
+    }
+}
 
 impl Drop for Sending {
     fn drop(&mut self) {
@@ -127,8 +154,8 @@ impl Connections {
         self.lock().open.remove(&number);
     }
 
-    /// Ends connections that have done nothing for `idle`: no request was worked on, none began or ended, and hardly a byte
-    /// of an answer was taken. Once the server stops, sooner, unless an answer is still on its way. Never returns.
+    /// Ends connections that have done nothing for `idle`: no request was worked on, none began or ended, no long answer goes
+    /// on, and hardly a byte of an answer was taken. Once the server stops, sooner, unless an answer is still on its way. Never returns.
     pub(super) async fn reap(self, idle: Duration, mut stopping: watch::Receiver<bool>) {
         loop {
             let hurry = *stopping.borrow();
@@ -154,7 +181,7 @@ fn is_quiet(connection: &mut Connection, now: Instant, patience: Duration, idle:
     let activity = &connection.activity;
     let reading = activity.reading();
     let progress = reading.0 != connection.reading.0 || reading.1 - connection.reading.1 >= PROGRESS_BYTES;
-    if progress || activity.working.load(Ordering::Relaxed) > 0 {
+    if progress || activity.working.load(Ordering::Relaxed) > 0 || activity.is_long() {
         connection.since = now;
         connection.reading = reading;
         return false;

@@ -2,6 +2,7 @@
 
 pub mod extract;
 pub mod layers;
+pub mod long;
 pub mod openapi;
 pub mod problem;
 pub mod rate;

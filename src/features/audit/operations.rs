@@ -74,6 +74,8 @@ operations! {
     POST "/v1/projects/{project}/alerts/{id}/test" "alert.test" "alert";
     GET "/v1/projects/{project}/config" "project.read" "project";
     PATCH "/v1/projects/{project}/config" "project.configure" "project";
+    GET "/v1/projects/{project}/events" "events.list" "project";
+    GET "/v1/projects/{project}/events/{event}" "event.read" "project";
     GET "/v1/projects/{project}/keys" "keys.list" "project";
     POST "/v1/projects/{project}/keys" "key.create" "key";
     GET "/v1/projects/{project}/keys:export" "keys.export" "project";

@@ -109,15 +109,32 @@ pub async fn caller(
     arrival: Arrival,
     told: Option<&Told<'_>>,
 ) -> Result<Caller, Problem> {
+    let now = ctx.moment_at(arrival);
+    let caller = standing(ctx, headers, client, now, told).await?;
+    if let Caller::Machine(Machine(entry)) = &caller
+        && entry.state.called(entry.secret, now.wall)
+    {
+        ctx.gate.write_later(&entry.state);
+    }
+    Ok(caller)
+}
+
+/// The caller, whose question isn't a call of its own.
+///
+/// # Errors
+/// As [`caller`].
+pub(super) async fn standing(
+    ctx: &Ctx,
+    headers: &HeaderMap,
+    client: Client<'_>,
+    now: Moment,
+    told: Option<&Told<'_>>,
+) -> Result<Caller, Problem> {
     match credential(headers)? {
         Credential::Bearer(token) if sessions::token::is_token(token) => Box::pin(person(ctx, token)).await,
         Credential::Bearer(key) | Credential::ApiKey(key) => {
-            let now = ctx.moment_at(arrival);
             let entry = machine(ctx, key, now, told).await?;
             permitted(ctx, &entry, client, &ScopeQuery::default(), now, told)?;
-            if entry.state.called(entry.secret, now.wall) {
-                ctx.gate.write_later(&entry.state);
-            }
             Ok(Caller::Machine(Machine(entry)))
         }
     }

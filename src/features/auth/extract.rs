@@ -135,7 +135,7 @@ fn within(scope: &'static str, project: ProjectId, hidden: fn() -> Problem) -> W
     Wanted::In { scope, project, deleted: false, hidden }
 }
 
-fn project_not_found() -> Problem {
+pub(super) fn project_not_found() -> Problem {
     Problem::not_found("project_not_found", "There is no such project.")
 }
 

@@ -7,6 +7,7 @@ mod again;
 pub mod authenticate;
 mod extract;
 pub mod http;
+mod lasting;
 pub mod layers;
 pub mod permission;
 
@@ -14,6 +15,7 @@ pub(crate) use extract::forbidden;
 pub use extract::{
     Anybody, Anywhere, AtHome, InAnyProject, InProject, Instance, KeyCaller, OnKey, OnKeyOfThen, PersonCaller,
 };
+pub use lasting::{Lasting, LastingInAnyProject};
 pub use permission::{Permission, Role};
 
 use std::sync::Arc;

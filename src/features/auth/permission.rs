@@ -112,6 +112,8 @@ permissions! {
     AlertsUpdate = "keyward:alerts:update";
     /// Remove alert rules.
     AlertsDelete = "keyward:alerts:delete";
+    /// Read events, and listen to them.
+    EventsRead = "keyward:events:read";
     /// See which fields are sensitive, and try rules on a document. Those of the server: as an administrator.
     SensitiveFieldsRead = "keyward:sensitive-fields:read";
     /// Add, change and remove rules for sensitive fields. Those of the server: as an administrator.
@@ -190,6 +192,7 @@ impl Role {
                 AuditExport::SCOPE,
                 AuditRead::SCOPE,
                 "keyward:alerts:*",
+                EventsRead::SCOPE,
                 "keyward:sensitive-fields:*",
             ],
             Self::Member => &[

@@ -2,7 +2,7 @@
 //! the commit, and read from there.
 //!
 //! `append` writes; `publish` gives places; `consumers` keeps how far those have come that read everything (webhooks, alerts);
-//! `catalogue` is every type there is. Nobody else writes to `events`.
+//! `catalogue` is every type there is; `read` lists; `stream` tells of events as they come; `prune` ends those that are old. Nobody else writes to `events`.
 //!
 //! The order of places is the order of commits, for each thing (a key, a project): whoever changes it holds its row until the
 //! commit, and an event takes its number (`seq`) inside of that, so a later change has a greater number, and can't be seen
@@ -12,14 +12,19 @@
 
 pub mod catalogue;
 pub mod consumers;
+pub mod http;
+pub mod prune;
 pub mod publish;
+pub mod read;
 pub mod store;
+pub mod stream;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{EventId, ProjectId};
 use crate::ctx::Ctx;
+use crate::features::audit::By;
 use crate::features::sensitive::guard;
 use crate::infra::db::{DbError, Tx};
 
@@ -36,6 +41,28 @@ pub struct Event {
     pub resource_id: String,
     /// The thing as it is now; never a secret.
     pub data: Value,
+}
+
+/// Says beside a thing, as it is now, who did what to it: the catalogue's `change` describes this. `changes` are those of the
+/// audit entry; what was only made, or is gone, has nothing to be compared with.
+#[must_use]
+pub fn told(by: &By, action: &'static str, mut data: Value, changes: Option<&Value>) -> Value {
+    let actor = &by.actor;
+    data["action"] = action.into();
+    data["actor"] = json!({ "type": actor.kind(), "id": actor.id(), "name": actor.name() });
+    if let Some(cause) = by.cause {
+        data["cause"] = json!(cause);
+    }
+    let both =
+        changes.and_then(|changes| Some((changes.get("before")?.as_object()?, changes.get("after")?.as_object()?)));
+    if let Some((before, after)) = both {
+        let (mut before, mut after) = (before.clone(), after.clone());
+        // Says nothing that `timestamp` doesn't.
+        before.remove("updated_at");
+        after.remove("updated_at");
+        data["changes"] = json!({ "before": before, "after": after });
+    }
+    data
 }
 
 /// Writes an event as part of a change. It is published once the change is committed, and not before.

@@ -353,6 +353,10 @@ pub(super) async fn note(
     changes: Value,
     data: Value,
 ) -> Result<(), DbError> {
+    let mut data = events::told(target.by, action, data, Some(&changes));
+    if event == "key.revoked" {
+        data["reason"] = data["revoked_reason"].clone();
+    }
     let entry = Entry {
         by: target.by,
         at: now,

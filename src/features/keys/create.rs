@@ -242,8 +242,8 @@ pub async fn create(ctx: &Ctx, making: &Making<'_>, new: NewKey) -> Result<Creat
         changes: Some(json!({ "after": view })),
     };
     audit::append(&mut tx, ctx, entry).await?;
-    let event =
-        Event { at: now, project: making.project, kind: "key.created", resource_id: id.to_string(), data: view };
+    let data = events::told(making.by, "key.create", view, None);
+    let event = Event { at: now, project: making.project, kind: "key.created", resource_id: id.to_string(), data };
     events::append(&mut tx, ctx, event).await?;
     changes::append(&mut tx, ctx, Change::Key(id), now).await?;
     // Before the commit: who knows a digest too many asks the storage once too often; one too few would hide the key.

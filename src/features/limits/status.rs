@@ -134,7 +134,7 @@ pub async fn reset(ctx: &Ctx, target: Target<'_>) -> Result<(), ChangeError> {
         project: target.project,
         kind: "key.updated",
         resource_id: target.key.to_string(),
-        data: json!(KeyView::at(key, now)),
+        data: events::told(target.by, "key.reset_limits", json!(KeyView::at(key, now)), None),
     };
     events::append(&mut tx, ctx, event).await?;
     changes::append(&mut tx, ctx, Change::Limits(target.key), now).await?;

@@ -277,7 +277,7 @@ async fn note(
     action: &'static str,
     member: &Member,
     now: Timestamp,
-    changes: Value,
+    difference: Value,
 ) -> Result<AuditId, DbError> {
     let entry = Entry {
         by,
@@ -287,10 +287,11 @@ async fn note(
         resource_id: Some(member.user_id.to_string()),
         project: Some(project),
         outcome: Outcome::Success,
-        changes: Some(changes),
+        changes: Some(difference.clone()),
     };
     let id = audit::append(tx, ctx, entry).await?;
-    let data = json!({ "project_id": project, "action": action, "member": member });
+    let data = json!({ "id": member.user_id, "project_id": project, "member": member });
+    let data = events::told(by, action, data, Some(&difference));
     let event = Event { at: now, project, kind: "member.changed", resource_id: member.user_id.to_string(), data };
     events::append(tx, ctx, event).await?;
     Ok(id)

@@ -38,6 +38,7 @@ pub async fn change(
     store::save_settings(&mut tx, project, &settings, &policy, now).await?;
     let before = merged(&settings_before, &policy_before);
     let after = merged(&settings, &policy);
+    let difference = audit::difference(&before, &after);
     let entry = Entry {
         by,
         at: now,
@@ -46,16 +47,13 @@ pub async fn change(
         resource_id: Some(project.to_string()),
         project: Some(project),
         outcome: Outcome::Success,
-        changes: Some(audit::difference(&before, &after)),
+        changes: Some(difference.clone()),
     };
     audit::append(&mut tx, ctx, entry).await?;
-    let event = Event {
-        at: now,
-        project,
-        kind: "project.updated",
-        resource_id: project.to_string(),
-        data: json!({ "id": project, "config": after }),
-    };
+    let mut data = super::facts(&mut tx, ctx, project).await?;
+    data["config"] = after;
+    let data = events::told(by, "project.configure", data, Some(&difference));
+    let event = Event { at: now, project, kind: "project.updated", resource_id: project.to_string(), data };
     events::append(&mut tx, ctx, event).await?;
     changes::append(&mut tx, ctx, Change::Project(project), now).await?;
     let marking = Marking::new(ctx, Change::Project(project));

@@ -305,6 +305,15 @@ pub async fn announce(tx: &mut Tx, ctx: &Ctx, by: &By, project: &Project) -> Res
     note(tx, ctx, by, project, ("project.create", "project.created"), changes, facts).await
 }
 
+/// A project as its events tell of it. The transaction holds its row.
+///
+/// # Errors
+/// The storage.
+pub async fn facts(tx: &mut Tx, ctx: &Ctx, project: ProjectId) -> Result<Value, DbError> {
+    // Whoever holds it has found it.
+    Ok(store::find(tx.conn(), project).await?.map_or(Value::Null, |project| json!(ProjectView::of(ctx, project))))
+}
+
 /// Writes what a change leaves behind: its audit entry and its event.
 async fn note(
     tx: &mut Tx,
@@ -315,6 +324,7 @@ async fn note(
     changes: Value,
     data: Value,
 ) -> Result<(), DbError> {
+    let data = events::told(by, action, data, Some(&changes));
     let entry = Entry {
         by,
         at: project.updated_at,

@@ -299,8 +299,7 @@ async fn change(
         changes: Some(noted(&plan)),
     };
     let counts = json!({ "created": plan.created, "updated": plan.updated, "skipped": plan.skipped });
-    let data = json!({ "id": project, "action": "scopes.import", "scopes": counts });
-    note(&mut tx, ctx, entry, project, data).await?;
+    note(&mut tx, ctx, entry, project, ("scopes", counts)).await?;
     commit(tx, ctx, project, inactive, now).await?;
     Ok(plan)
 }

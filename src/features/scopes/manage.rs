@@ -237,18 +237,20 @@ async fn note_scope(
         outcome: Outcome::Success,
         changes: Some(changes),
     };
-    let data = json!({ "id": scope.project_id, "action": action, "scope": scope });
-    note(tx, ctx, entry, scope.project_id, data).await
+    note(tx, ctx, entry, scope.project_id, ("scope", json!(scope))).await
 }
 
-/// Writes what a change leaves behind: its audit entry, and its event.
+/// Writes what a change leaves behind: its audit entry, and its event, which says of the project what `part` is now.
 pub(super) async fn note(
     tx: &mut Tx,
     ctx: &Ctx,
     entry: Entry<'_>,
     project: ProjectId,
-    data: Value,
+    (part, now): (&'static str, Value),
 ) -> Result<(), DbError> {
+    let mut data = projects::facts(tx, ctx, project).await?;
+    data[part] = now;
+    let data = events::told(entry.by, entry.action, data, entry.changes.as_ref());
     let event = Event { at: entry.at, project, kind: "project.updated", resource_id: project.to_string(), data };
     audit::append(tx, ctx, entry).await?;
     events::append(tx, ctx, event).await

@@ -273,7 +273,7 @@ async fn note(
     kept: &Kept,
     action: &'static str,
     now: Timestamp,
-    changes: Value,
+    difference: Value,
 ) -> Result<(), DbError> {
     let entry = Entry {
         by,
@@ -283,11 +283,13 @@ async fn note(
         resource_id: Some(kept.id.to_string()),
         project: kept.project,
         outcome: Outcome::Success,
-        changes: Some(changes),
+        changes: Some(difference.clone()),
     };
     audit::append(tx, ctx, entry).await?;
     if let Some(project) = kept.project {
-        let data = json!({ "id": project, "action": action, "sensitive_field": View::from(kept.clone()) });
+        let mut data = projects::facts(tx, ctx, project).await?;
+        data["sensitive_field"] = json!(View::from(kept.clone()));
+        let data = events::told(by, action, data, Some(&difference));
         let event = Event { at: now, project, kind: "project.updated", resource_id: project.to_string(), data };
         events::append(tx, ctx, event).await?;
     }

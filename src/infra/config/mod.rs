@@ -7,6 +7,7 @@ mod alerts;
 mod audit;
 mod auth;
 mod database;
+mod events;
 mod keys;
 mod log;
 mod mail;
@@ -24,6 +25,7 @@ pub use alerts::AlertsConfig;
 pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
+pub use events::EventsConfig;
 pub use keys::{KeysConfig, MAX_RANDOM_BYTES};
 pub use log::{LogConfig, LogFormat};
 pub use mail::{MailConfig, NotPermitted, Recipient, SmtpConfig, SmtpTls};
@@ -56,6 +58,8 @@ pub struct Config {
     pub usage: UsageConfig,
     /// Alert rules.
     pub alerts: AlertsConfig,
+    /// Events.
+    pub events: EventsConfig,
     /// Protection of data.
     pub privacy: PrivacyConfig,
     /// What is logged, and how.
@@ -85,6 +89,7 @@ impl Config {
             requests: RequestsConfig::parse(loaded)?,
             usage: UsageConfig::parse(loaded)?,
             alerts: AlertsConfig::parse(loaded)?,
+            events: EventsConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,

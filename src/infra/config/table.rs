@@ -259,6 +259,18 @@ pub const SETTINGS: &[Setting] = &[
         "30d",
         "How long the request log is kept, at least 1s",
     ),
+    setting(
+        "event_retention",
+        "KEYWARD_EVENT_RETENTION",
+        "30d",
+        "How long events are kept, at least 1h; what hasn't been delivered yet is kept longer",
+    ),
+    setting(
+        "max_event_streams",
+        "KEYWARD_MAX_EVENT_STREAMS",
+        "512",
+        "Open streams of events in one process; one more is answered 503",
+    ),
     setting("usage", "KEYWARD_USAGE", "on", "Count the requests of keys: on or off"),
     setting(
         "usage_keep_minutes",

@@ -48,6 +48,7 @@ fn layer(ctx: &Ctx) -> CorsLayer {
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("traceparent"),
+            HeaderName::from_static("last-event-id"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static))
         .max_age(Duration::from_mins(10))

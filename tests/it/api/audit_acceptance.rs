@@ -18,7 +18,7 @@ const DECISIONS: [&str; 6] = ["verifyKey", "verifyKeys", "takeLease", "renewLeas
 const QUESTIONS: [&str; 2] = ["previewSensitiveFields", "previewServerSensitiveFields"];
 
 /// Routes that tell everybody the same, or whose refusals leave nothing to explain.
-const OPEN: [&str; 6] = ["health", "live", "ready", "randomKey", "listPermissions", "metrics"];
+const OPEN: [&str; 7] = ["health", "live", "ready", "randomKey", "listPermissions", "listEventTypes", "metrics"];
 
 fn is_change(route: &Route) -> bool {
     let operation = route.operation.as_str();

@@ -129,6 +129,7 @@ impl Stage {
                 "{name}" if template.contains("sensitive") => {
                     return if missing { "nobody_knows" } else { "password" }.to_owned();
                 }
+                "{event}" => "evt_01K5ZV8QXW3M7C2R9T4B6D8F0G",
                 "{name}" => return "orders:read".to_owned(),
                 _ => return part.to_owned(),
             };

@@ -2,6 +2,7 @@
 //! test moves. Nothing is mocked, and nothing is skipped: where Postgres is missing, the tests fail and say what to install.
 
 mod client;
+mod listener;
 pub mod otlp;
 pub mod postgres;
 pub mod program;
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use client::{Answer, Call, PASSWORD, Session};
+pub use listener::Listener;
 
 /// Which storage a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

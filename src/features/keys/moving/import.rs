@@ -393,6 +393,7 @@ async fn note(
     changes::append(tx, ctx, Change::Imported(id), at).await?;
     let mut data = json!(ProjectView::of(ctx, project));
     data["keys_imported"] = created.into();
+    let data = events::told(importing.by, "keys.import", data, None);
     let event = Event { at, project: id, kind: "project.updated", resource_id: id.to_string(), data };
     events::append(tx, ctx, event).await
 }
