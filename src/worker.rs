@@ -11,7 +11,9 @@ use crate::ctx::Ctx;
 use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
 use crate::features::events::{self, publish, stream};
-use crate::features::{alerts, audit, idempotency, keys, leases, mail, projects, requests, sensitive, sessions, usage};
+use crate::features::{
+    alerts, audit, idempotency, keys, leases, mail, projects, requests, security, sensitive, sessions, usage,
+};
 use crate::infra::db::DbError;
 use crate::infra::reconcile;
 
@@ -146,7 +148,8 @@ impl Workers {
                 std::future::ready(Ok::<(), DbError>(()))
             }
         };
-        let tasks = vec![
+        let mut tasks = security_tasks(ctx, &stopping);
+        tasks.extend([
             reconcile::spawn("usage", usage::FLUSH, never_woken(), stopping.clone(), flush),
             reconcile::spawn("request log", requests::log::FLUSH, never_woken(), stopping.clone(), log),
             reconcile::spawn("refusals", audit::refusals::FLUSH, never_woken(), stopping.clone(), refused),
@@ -160,7 +163,7 @@ impl Workers {
             reconcile::spawn("alerts", ctx.config.alerts.interval, never_woken(), stopping.clone(), evaluate),
             reconcile::spawn("mail", mail::send::INTERVAL, never_woken(), stopping.clone(), mails),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
-        ];
+        ]);
         Self { ctx: ctx.clone(), stop, tasks }
     }
 
@@ -185,6 +188,38 @@ impl Workers {
             tracing::error!(requests = lost, "the storage can't be reached: the request log lacks these");
         }
     }
+}
+
+/// What tells of traffic, and of keys that end.
+fn security_tasks(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    let never_woken = || Arc::new(Notify::new());
+    let noticed = {
+        let ctx = ctx.clone();
+        move || {
+            let ctx = ctx.clone();
+            async move { security::flush(&ctx).await }
+        }
+    };
+    let habits = {
+        let ctx = ctx.clone();
+        let watched = Arc::new(security::habits::Watched::default());
+        move || {
+            let (ctx, watched) = (ctx.clone(), Arc::clone(&watched));
+            async move { security::habits::look(&ctx, &watched).await }
+        }
+    };
+    let ends = {
+        let ctx = ctx.clone();
+        move || {
+            let ctx = ctx.clone();
+            async move { keys::expiry::tell(&ctx).await }
+        }
+    };
+    vec![
+        reconcile::spawn("noticed", security::FLUSH, never_woken(), stopping.clone(), noticed),
+        reconcile::spawn("habits", security::habits::INTERVAL, never_woken(), stopping.clone(), habits),
+        reconcile::spawn("key expiry", keys::expiry::INTERVAL, never_woken(), stopping.clone(), ends),
+    ]
 }
 
 /// Gives committed events their places: at once after this process's commits, and a moment later after others'.
@@ -244,6 +279,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     requests::log::prune(ctx).await?;
     usage::flush::prune(ctx).await?;
     alerts::history::prune(ctx).await?;
+    security::prune(ctx).await?;
     keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;
     keys::secrets::prune::prune(ctx).await?;

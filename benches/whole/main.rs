@@ -11,6 +11,7 @@ mod load;
 mod scenarios;
 mod seed;
 mod server;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

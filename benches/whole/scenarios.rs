@@ -13,6 +13,7 @@ use super::Result;
 use super::load::{Answer, Bench, Call, Compared, PLACEHOLDER, Run, Target};
 use super::seed::{PASSWORD, Person, strangers};
 use super::server::Server;
+use super::watch;
 
 /// Where a million keys are compared with few.
 const FEW: u32 = 1_000;
@@ -23,7 +24,7 @@ const FOUR: Answer = Answer::Holds(&[r#""code":"VALID""#, r#""minute""#, r#""hou
 
 const LIMITED: Answer = Answer::Holds(&[r#""code":"RATE_LIMITED""#]);
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 24] = [
     "bare POST",
     "verify: one window",
     "verify: four windows, three scopes",
@@ -33,6 +34,9 @@ const NAMES: [&str; 21] = [
     "verify: scope missing",
     "verify: limit used up",
     "verify: many keys",
+    "notices: refused",
+    "notices: changing addresses",
+    "watched: 100 webhooks, 100 alert rules",
     "recording: usage and the log",
     "recording: usage",
     "telemetry: the log",
@@ -84,7 +88,7 @@ impl Scenarios {
     }
 
     /// The windows of a key, none of which is ever used up.
-    fn limits(&self, windows: &[&str]) -> Option<Value> {
+    pub(super) fn limits(&self, windows: &[&str]) -> Option<Value> {
         let names = [("minute", "1m"), ("hour", "1h"), ("day", "1d"), ("month", "30d")];
         let chosen = names.iter().filter(|(name, _)| windows.contains(name));
         let limits = chosen.map(|(name, window)| json!({ "name": name, "limit": 1_000_000_000, "window": window }));
@@ -166,6 +170,13 @@ impl World<'_> {
                 report.row(self.asked(row("bare POST", ""), question(&key), LIMITED).await?);
             }
             "verify: many keys" => self.many_keys(report).await?,
+            "notices: refused" => report.row(row("admitted", "≥ 0.90").compared(self.refused().await?)),
+            "notices: changing addresses" => {
+                report.row(row("not looked at", "≥ 0.95").compared(watch::changing_addresses(self.of).await?));
+            }
+            "watched: 100 webhooks, 100 alert rules" => {
+                report.row(row("none", "≥ 0.95").compared(watch::watched(self.of).await?));
+            }
             "recording: usage and the log" => {
                 report.row(self.told(row("neither", "≥ 0.90"), &OBLIVIOUS, &[]).await?);
             }
@@ -262,6 +273,15 @@ impl World<'_> {
         let call = question(&key).header("x-api-key", &person.caller);
         Target::new(server, call, VALID).check().await?;
         Ok(key)
+    }
+
+    /// Refusals, each of which is noticed, against admissions.
+    async fn refused(&self) -> Result<Compared> {
+        let (server, person) = self.everything().await?;
+        let ask = |key: &str| question(key).header("x-api-key", &person.caller);
+        let admitted = Target::new(server, ask(&person.key(self.of.limits(&["hour"])).await?), VALID);
+        let refused = Target::new(server, ask(&self.used_up().await?), LIMITED);
+        self.of.bench.compare(&admitted, &refused).await
     }
 
     /// The same load with few keys and with many, and what a key takes of memory.

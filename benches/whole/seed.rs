@@ -77,6 +77,32 @@ impl Person {
         text(&self.make(wishes).await?["key"])
     }
 
+    /// Makes so many webhooks and alert rules in the person's project, as anybody would.
+    pub(super) async fn watch(&self, count: u32) -> Result<()> {
+        const METRICS: [&str; 8] = [
+            "requests",
+            "denied",
+            "error_rate",
+            "rate_limited",
+            "auth_failures",
+            "scope_denied",
+            "ip_denied",
+            "latency_p95_ms",
+        ];
+        let project = format!("{}/v1/projects/{}", self.url, self.project_id);
+        for n in 0..count {
+            let hook = json!({ "url": format!("https://hooks.example.com/{n}"), "events": ["*"] });
+            post(&format!("{project}/webhooks"), Some(&self.token), hook).await?;
+            let metric = METRICS.into_iter().cycle().nth(n as usize).unwrap_or("requests");
+            let rule = json!({
+                "name": format!("rule {n}"), "metric": metric, "operator": ">", "threshold": 1_000_000_000,
+                "window": "60m", "cooldown": "60m", "is_active": true,
+            });
+            post(&format!("{project}/alerts"), Some(&self.token), rule).await?;
+        }
+        Ok(())
+    }
+
     /// Writes `count` keys into the file of a server that has ended, and their texts, in random order, into another.
     pub(super) async fn own(&self, directory: &Path, count: u32) -> Result<PathBuf> {
         /// Rows of one statement.

@@ -56,6 +56,16 @@ impl ScopeQuery {
         }
     }
 
+    /// Tells of each scope that is asked for and isn't covered; of those that must not be held, none.
+    pub fn lacking<'a>(&'a self, covers: &mut dyn FnMut(&str) -> bool, tell: &mut dyn FnMut(&'a str)) {
+        match &self.0 {
+            Query::List(scopes) => {
+                scopes.iter().map(Scope::as_str).filter(|scope| !covers(scope)).for_each(tell);
+            }
+            Query::Tree(node) => node.lacking(covers, tell),
+        }
+    }
+
     /// Whether it is the list without scopes, which asks for nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -71,6 +81,14 @@ impl Node {
             Self::All(nodes) => nodes.iter().all(|node| node.holds(covers)),
             Self::Any(nodes) => nodes.iter().any(|node| node.holds(covers)),
             Self::Not(node) => !node.holds(covers),
+        }
+    }
+
+    fn lacking<'a>(&'a self, covers: &mut dyn FnMut(&str) -> bool, tell: &mut dyn FnMut(&'a str)) {
+        match self {
+            Self::Scope(scope) if !covers(scope.as_str()) => tell(scope.as_str()),
+            Self::Scope(_) | Self::Not(_) => {}
+            Self::All(nodes) | Self::Any(nodes) => nodes.iter().for_each(|node| node.lacking(covers, tell)),
         }
     }
 }

@@ -104,6 +104,8 @@ pub struct Gate {
     defaults: ServerDefaults,
     /// Requests that the log keeps, until they are written.
     pub noted: noted::Log,
+    /// What traffic has shown, until it is written.
+    pub noticed: noticed::Noticed,
     lookups: Lookups,
 }
 
@@ -167,6 +169,7 @@ impl Gate {
             heard: AtomicU64::new(0),
             defaults,
             noted: noted::Log::default(),
+            noticed: noticed::Noticed::default(),
             lookups: Lookups::default(),
         }
     }

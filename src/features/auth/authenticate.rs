@@ -9,7 +9,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use crate::ctx::{Arrival, Ctx};
 use crate::features::keys;
 use crate::features::scopes::ScopeQuery;
-use crate::features::usage::{self, Outcome, Seen};
+use crate::features::security;
+use crate::features::usage::{self, More, Outcome, Seen};
 use crate::features::{members, sessions};
 use crate::gate::noted::Source;
 use crate::gate::people::LoggedIn;
@@ -54,7 +55,7 @@ impl<'a> Told<'a> {
     }
 
     /// A key's request came out like this.
-    pub(super) fn seen(&self, ctx: &Ctx, entry: &Entry, status: u16, code: Option<Code>) {
+    pub(super) fn seen(&self, ctx: &Ctx, entry: &Entry, status: u16, code: Option<Code>, more: &More<'_>) {
         let seen = Seen {
             key: entry.key(),
             project: entry.project(),
@@ -71,14 +72,22 @@ impl<'a> Told<'a> {
             user_agent: self.user_agent,
             request_id: self.request_id,
         };
-        usage::seen(ctx, &seen);
+        let rules = more.rules.or(Some(&*entry.rules));
+        let more = More { rules, superseded: entry.is_superseded(), ..*more };
+        usage::seen(ctx, &seen, &more);
+    }
+
+    /// A key may be used, but not for what it asked of Keyward, and nobody else counts its request.
+    pub fn forbidden(&self, ctx: &Ctx, entry: &Entry) {
+        let more = More { forbidden: true, ..More::default() };
+        self.seen(ctx, entry, StatusCode::FORBIDDEN.as_u16(), Some(Code::Valid), &more);
     }
 
     /// A key was refused, before anybody else could count it.
     fn refused(told: Option<&Self>, ctx: &Ctx, entry: &Entry, code: Code, problem: Problem) -> Problem {
         ctx.metrics.verifications.inc(code.index());
         if let Some(told) = told {
-            told.seen(ctx, entry, problem.status().as_u16(), Some(code));
+            told.seen(ctx, entry, problem.status().as_u16(), Some(code), &More::default());
         }
         problem
     }
@@ -131,7 +140,7 @@ pub(super) async fn standing(
     told: Option<&Told<'_>>,
 ) -> Result<Caller, Problem> {
     match credential(headers)? {
-        Credential::Bearer(token) if sessions::token::is_token(token) => Box::pin(person(ctx, token)).await,
+        Credential::Bearer(token) if sessions::token::is_token(token) => Box::pin(person(ctx, token, told)).await,
         Credential::Bearer(key) | Credential::ApiKey(key) => {
             let entry = machine(ctx, key, now, told).await?;
             permitted(ctx, &entry, client, &ScopeQuery::default(), now, told)?;
@@ -191,7 +200,15 @@ fn refused() -> Problem {
     Problem::unauthorized("invalid_credentials", "The token or key isn't valid, or not any more.")
 }
 
-async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
+/// What was shown is no good; nobody knows whose it is.
+fn wrong(ctx: &Ctx, told: Option<&Told<'_>>, is_token: bool) -> Problem {
+    if let Some(told) = told {
+        security::notice::wrong_credentials(ctx, told.ip, is_token);
+    }
+    refused()
+}
+
+async fn person(ctx: &Ctx, token: &str, told: Option<&Told<'_>>) -> Result<Caller, Problem> {
     let hash = sessions::token::hash(token);
     let now = ctx.now();
     let known = if ctx.gate.is_trusted(ctx.steady()) { ctx.gate.people.get(&hash, now) } else { None };
@@ -200,7 +217,7 @@ async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
     }
     let epoch = ctx.gate.epoch().now();
     let mut reader = ctx.db.reader().await?;
-    let session = sessions::store::live(reader.conn(), &hash, now).await?.ok_or_else(refused)?;
+    let session = sessions::store::live(reader.conn(), &hash, now).await?.ok_or_else(|| wrong(ctx, told, true))?;
     let roles = members::store::roles(reader.conn(), session.user_id).await?;
     let logged_in = Arc::new(LoggedIn {
         user: session.user_id,
@@ -215,16 +232,16 @@ async fn person(ctx: &Ctx, token: &str) -> Result<Caller, Problem> {
 
 /// A key that is good; where it may be used from isn't asked yet.
 async fn machine(ctx: &Ctx, key: &str, now: Moment, told: Option<&Told<'_>>) -> Result<Arc<Entry>, Problem> {
-    let digest = keys::secrets::shown(ctx, key, now.steady).ok_or_else(refused)?.digest;
+    let digest = keys::secrets::shown(ctx, key, now.steady).ok_or_else(|| wrong(ctx, told, false))?.digest;
     let entry = match ctx.gate.cached(&digest, now.steady) {
         Some(entry) => entry,
         None => match Box::pin(keys::secrets::find(ctx, &digest)).await? {
             Found::Entry(entry) => entry,
-            Found::Unknown => return Err(refused()),
+            Found::Unknown => return Err(wrong(ctx, told, false)),
         },
     };
     if entry.gone {
-        return Err(refused());
+        return Err(wrong(ctx, told, false));
     }
     match gate::state(&entry, now.wall) {
         None => Ok(entry),

@@ -5,6 +5,7 @@ pub mod change;
 pub mod create;
 pub mod demotion;
 pub mod departure;
+pub mod expiry;
 pub mod format;
 pub mod giver;
 pub mod http;

@@ -109,8 +109,11 @@ sql! {
     );
     /// Holds the row until the transaction ends.
     LOCK = Sql::same("UPDATE api_keys SET updated_at = updated_at WHERE id = $1 AND project_id = $2");
+    /// Of another end nothing is told yet.
     SAVE = Sql::same(
-        "UPDATE api_keys SET name = $3, name_folded = $4, description = $5, owner = $6, scopes = $7, metadata = $8,
+        "UPDATE api_keys SET
+             expiry_stage = CASE WHEN expires_at IS NOT DISTINCT FROM $9 THEN expiry_stage ELSE 9999999999 END,
+             name = $3, name_folded = $4, description = $5, owner = $6, scopes = $7, metadata = $8,
              expires_at = $9, disabled_at = $10, revoked_at = $11, revoked_reason = $12, revoked_note = $13,
              updated_at = $14, settings = $15
          WHERE id = $1 AND project_id = $2",

@@ -7,8 +7,10 @@ use crate::base::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::features::auth::Reach;
 use crate::features::scopes::ScopeQuery;
-use crate::features::usage::{self, Outcome, Seen};
+use crate::features::security;
+use crate::features::usage::{self, More, Outcome, Seen};
 use crate::gate::noted::Source;
+use crate::gate::noticed::Asker;
 use crate::gate::{self, Checked, Client, Code, Entry, Found, Hit, Moment, Rules, Standings};
 use crate::infra::db::DbError;
 use crate::infra::telemetry::metrics::VERIFY_ROUTE;
@@ -32,6 +34,8 @@ pub struct Question<'a> {
     pub arrived: u64,
     /// Names the question in logs.
     pub request_id: Option<&'a str>,
+    /// Who asks.
+    pub asked_by: Option<Asker>,
 }
 
 /// What is answered.
@@ -55,7 +59,7 @@ pub struct Answer {
 /// The storage.
 pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, mut now: Moment) -> Result<Answer, DbError> {
     let Some(shown) = secrets::shown(ctx, question.key, now.steady) else {
-        return Ok(unknown(ctx, Code::Malformed, question.dry_run));
+        return Ok(unknown(ctx, reach, Code::Malformed, question));
     };
     let entry = match ctx.gate.cached(&shown.digest, now.steady) {
         Some(entry) => entry,
@@ -66,11 +70,11 @@ pub async fn verify(ctx: &Ctx, reach: &Reach, question: &Question<'_>, mut now: 
                 now = ctx.moment();
                 entry
             }
-            Found::Unknown => return Ok(unknown(ctx, shown.absent(), question.dry_run)),
+            Found::Unknown => return Ok(unknown(ctx, reach, shown.absent(), question)),
         },
     };
     if entry.gone || !reach.contains(entry.project()) {
-        return Ok(unknown(ctx, shown.absent(), question.dry_run));
+        return Ok(unknown(ctx, reach, shown.absent(), question));
     }
     Ok(decide(ctx, entry, question, now))
 }
@@ -114,6 +118,15 @@ fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) ->
                 user_agent: None,
                 request_id: question.request_id,
             },
+            &More {
+                standings: standings.as_ref(),
+                rules: Some(&rules),
+                cost: question.cost,
+                asked_by: question.asked_by,
+                asked_for: Some((&entry, question.scopes)),
+                superseded: entry.is_superseded(),
+                forbidden: false,
+            },
         );
     }
     let retry_after = match code {
@@ -127,9 +140,11 @@ fn decide(ctx: &Ctx, entry: Arc<Entry>, question: &Question<'_>, now: Moment) ->
     Answer { code, entry: Some(entry), windows: standings.map(|standings| (standings, rules)), retry_after, trace }
 }
 
-fn unknown(ctx: &Ctx, code: Code, dry_run: bool) -> Answer {
-    if !dry_run {
+fn unknown(ctx: &Ctx, reach: &Reach, code: Code, question: &Question<'_>) -> Answer {
+    if !question.dry_run {
         ctx.metrics.verifications.inc(code.index());
+        security::notice::unknown(ctx, reach, code, question.client.ip, question.asked_by);
     }
-    Answer { code, entry: None, windows: None, retry_after: None, trace: dry_run.then(|| gate::trace_unknown(code)) }
+    let trace = question.dry_run.then(|| gate::trace_unknown(code));
+    Answer { code, entry: None, windows: None, retry_after: None, trace }
 }

@@ -16,6 +16,7 @@ use crate::features::idempotency::{self, Claimed};
 use crate::features::keys;
 use crate::features::limits::status;
 use crate::features::projects;
+use crate::features::security;
 use crate::gate::{Effective, KeyState, Lease};
 use crate::infra::db::DbError;
 
@@ -111,6 +112,7 @@ pub async fn take(
     let wall = now.as_micros();
     let lease = Lease { id: held.id, expires_at: held.expires_at.as_micros() };
     if !counted.state.lease(cap, lease, wall) {
+        security::notice::crowded(ctx, project, key, cap);
         return Err(LeaseError::Full { retry_after: counted.state.free_in(cap, wall) });
     }
     let mut taken = Taken { state: counted.state, id: held.id, kept: false };

@@ -242,5 +242,5 @@ fn count(ctx: &Ctx, report: &Report, known: Known, now: Timestamp) {
         user_agent: report.user_agent.as_deref(),
         request_id: None,
     };
-    usage::seen(ctx, &seen);
+    usage::seen(ctx, &seen, &usage::More::default());
 }

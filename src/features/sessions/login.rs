@@ -10,6 +10,7 @@ use crate::base::secret::Secret;
 use crate::ctx::Ctx;
 use crate::features::audit::{self, Actor, By, Entry, Outcome};
 use crate::features::changes::{self, Change, Marking};
+use crate::features::security;
 use crate::features::users;
 use crate::features::users::rules::{self, Username};
 use crate::features::users::store::Credentials;
@@ -56,6 +57,19 @@ pub struct LoggedIn {
 /// # Errors
 /// See [`LoginError`].
 pub async fn login(
+    ctx: &Ctx,
+    origin: &RequestContext,
+    username: &str,
+    password: &Secret,
+) -> Result<LoggedIn, LoginError> {
+    let result = attempt(ctx, origin, username, password).await;
+    if let Err(LoginError::Wrong | LoginError::Blocked { .. }) = &result {
+        security::notice::failed_login(ctx, origin.ip);
+    }
+    result
+}
+
+async fn attempt(
     ctx: &Ctx,
     origin: &RequestContext,
     username: &str,

@@ -16,9 +16,11 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
-use crate::features::requests;
+use crate::features::scopes::ScopeQuery;
+use crate::features::{requests, security};
 use crate::gate::noted::Source;
-use crate::gate::{Code, Hit, Sample};
+use crate::gate::noticed::Asker;
+use crate::gate::{Code, Entry, Hit, Rules, Sample, Standings};
 
 pub use crate::gate::Verdict as Outcome;
 
@@ -57,9 +59,28 @@ pub struct Seen<'a> {
     pub request_id: Option<&'a str>,
 }
 
+/// What only some know who see a request: for what is told of it beside its counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct More<'a> {
+    /// How the key's windows stood, where they were asked.
+    pub standings: Option<&'a Standings>,
+    /// The rules that these are of.
+    pub rules: Option<&'a Rules>,
+    /// How much was taken of them.
+    pub cost: u32,
+    /// Who asked about the key, if it didn't call itself.
+    pub asked_by: Option<Asker>,
+    /// The key, and the scopes that were asked for.
+    pub asked_for: Option<(&'a Entry, &'a ScopeQuery)>,
+    /// Whether the secret was one that a newer has replaced.
+    pub superseded: bool,
+    /// Whether the key is good, and what it asked of Keyward itself was refused because it lacks the permission.
+    pub forbidden: bool,
+}
+
 /// Counts a request: one that a service reports, or one of Keyward's own routes. Never waits for I/O and never fails; what is
 /// counted is bounded.
-pub fn seen(ctx: &Ctx, seen: &Seen<'_>) {
+pub fn seen(ctx: &Ctx, seen: &Seen<'_>, more: &More<'_>) {
     if ctx.config.usage.is_on {
         let hit = Hit {
             project: seen.project,
@@ -72,11 +93,12 @@ pub fn seen(ctx: &Ctx, seen: &Seen<'_>) {
             ctx.gate.write_later(&state);
         }
     }
-    counted(ctx, seen);
+    counted(ctx, seen, more);
 }
 
 /// A request has been counted: by [`seen`], or by the gate, which counts verifications under the lock that it takes anyway.
 /// Every request of a key comes through here exactly once; whoever wants more than counts hooks in here.
-pub fn counted(ctx: &Ctx, seen: &Seen<'_>) {
+pub fn counted(ctx: &Ctx, seen: &Seen<'_>, more: &More<'_>) {
     requests::log::note(ctx, seen);
+    security::notice::counted(ctx, seen, more);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::duration::Seconds;
 use crate::base::key_shape::{PREFIX_RULE, is_prefix};
 
 use super::server::positive;
@@ -25,6 +26,8 @@ pub struct KeysConfig {
     pub default_expiry: Duration,
     /// The longest that a key may last; zero is off.
     pub max_expiry: Duration,
+    /// How long before its end a key's end is told, longest first.
+    pub expiry_warnings: Vec<Duration>,
     /// Prefix of new keys where the project has none of its own.
     pub prefix: String,
     /// Longest answer of `/key/{length}`, in bytes.
@@ -55,6 +58,7 @@ impl KeysConfig {
             max_per_project: count("max_keys_per_project")?,
             default_expiry: loaded.duration("default_key_expiry")?,
             max_expiry: loaded.duration("max_key_expiry")?,
+            expiry_warnings: warnings(loaded)?,
             prefix,
             max_random_bytes: loaded.number("max_key_size", 1..=MAX_RANDOM_BYTES)?,
             default_limit: u32::try_from(loaded.number("default_rate_limit", 0..=1_000_000_000)?).unwrap_or(u32::MAX),
@@ -65,4 +69,24 @@ impl KeysConfig {
             cache_bytes: loaded.number("key_cache_bytes", 1..=1 << 40)?,
         })
     }
+}
+
+/// The most warnings of one key.
+const MAX_WARNINGS: usize = 10;
+/// The earliest of them.
+const EARLIEST: Duration = Duration::from_hours(24 * 3650);
+
+fn warnings(loaded: &Loaded) -> Result<Vec<Duration>, ConfigError> {
+    const KEY: &str = "key_expiry_warnings";
+    let spans: Vec<Seconds> = loaded.list(KEY, "durations such as 30d")?;
+    let mut spans: Vec<Duration> = spans.into_iter().map(Seconds::as_duration).collect();
+    if matches!(spans.as_slice(), [none] if none.is_zero()) {
+        return Ok(Vec::new());
+    }
+    if spans.len() > MAX_WARNINGS || spans.iter().any(|span| span.is_zero() || *span > EARLIEST) {
+        return Err(loaded.invalid(KEY, "expected at most 10 durations of 1s to 3650d, or 0 for none"));
+    }
+    spans.sort_unstable_by(|a, b| b.cmp(a));
+    spans.dedup();
+    Ok(spans)
 }

@@ -16,6 +16,7 @@ mod outbound;
 mod privacy;
 mod projects;
 mod requests;
+mod security;
 mod server;
 mod source;
 mod table;
@@ -34,6 +35,7 @@ pub use outbound::OutboundConfig;
 pub use privacy::PrivacyConfig;
 pub use projects::ProjectsConfig;
 pub use requests::RequestsConfig;
+pub use security::SecurityConfig;
 pub use server::{MAX_BODY_BYTES, ServerConfig, is_origin};
 pub use source::{ConfigError, Loaded, Source};
 pub use table::{SETTINGS, Setting};
@@ -60,6 +62,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Events.
     pub events: EventsConfig,
+    /// What is told of traffic.
+    pub security: SecurityConfig,
     /// Protection of data.
     pub privacy: PrivacyConfig,
     /// What is logged, and how.
@@ -90,6 +94,7 @@ impl Config {
             usage: UsageConfig::parse(loaded)?,
             alerts: AlertsConfig::parse(loaded)?,
             events: EventsConfig::parse(loaded)?,
+            security: SecurityConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,
             log: LogConfig::parse(loaded)?,
             otlp: OtlpConfig::parse(loaded)?,

@@ -217,6 +217,12 @@ pub const SETTINGS: &[Setting] = &[
         "When a new key ends that says nothing of it, such as 90d; 0 is never",
     ),
     setting("max_key_expiry", "KEYWARD_MAX_KEY_EXPIRY", "0", "The longest that a key may last, such as 365d; 0 is off"),
+    setting(
+        "key_expiry_warnings",
+        "KEYWARD_KEY_EXPIRY_WARNINGS",
+        "30d,7d,1d",
+        "How long before a key's end that is told (key.expiring), separated by commas; 0 is none",
+    ),
     setting("projects_per_user", "KEYWARD_PROJECTS_PER_USER", "100", "Projects that one person may make; 0 is off"),
     setting(
         "project_grace",
@@ -286,6 +292,44 @@ pub const SETTINGS: &[Setting] = &[
         "KEYWARD_ALERT_HISTORY_RETENTION",
         "90d",
         "How long is kept what became of alert rules, at least 1h",
+    ),
+    setting(
+        "quota_warning_percent",
+        "KEYWARD_QUOTA_WARNING_PERCENT",
+        "80",
+        "Part of a quota whose use is told (quota.warning), in percent; 0 is off",
+    ),
+    setting(
+        "suspicion_guesses",
+        "KEYWARD_SUSPICION_GUESSES",
+        "20",
+        "Wrong keys and passwords from one address that are suspicious; 0 is off",
+    ),
+    setting("suspicion_guess_window", "KEYWARD_SUSPICION_GUESS_WINDOW", "5m", "Within which time, 10s to 1d"),
+    setting(
+        "suspicion_addresses",
+        "KEYWARD_SUSPICION_ADDRESSES",
+        "10",
+        "Addresses that one key may be used from before that is suspicious, up to 100; 0 is off",
+    ),
+    setting("suspicion_address_window", "KEYWARD_SUSPICION_ADDRESS_WINDOW", "10m", "Within which time, 10s to 1d"),
+    setting(
+        "suspicion_revoked",
+        "KEYWARD_SUSPICION_REVOKED",
+        "on",
+        "Whether it is suspicious that a revoked key, or a secret after its overlap, is still used: on or off",
+    ),
+    setting(
+        "suspicion_failures",
+        "KEYWARD_SUSPICION_FAILURES",
+        "20",
+        "Failures of a key within 15 minutes that are suspicious if they are beyond its habit; 0 is off",
+    ),
+    setting(
+        "suspicion_failure_factor",
+        "KEYWARD_SUSPICION_FAILURE_FACTOR",
+        "5",
+        "How many times the habit of the 7 days before they must be, 1 to 1000",
     ),
     secret(setting(
         "audit_signing_key",

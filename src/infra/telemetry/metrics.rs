@@ -60,6 +60,12 @@ pub struct Metrics {
     pub verifications: ShardedCounters<CODES>,
     /// Requests that found no room in the request log.
     pub request_log_dropped: IntCounter,
+    /// Requests that should have been told of, and for which there was no room.
+    pub notices_dropped: IntCounter,
+    /// Events of what traffic has shown, by their type.
+    pub security_events: IntCounterVec,
+    /// Those of suspicion, by their reason.
+    pub suspicions: IntCounterVec,
     /// Refused calls that aren't in the audit trail.
     pub audit_refusals_dropped: IntCounter,
     /// Lines of the log that found no room.
@@ -119,6 +125,18 @@ impl Metrics {
             request_log_dropped: IntCounter::new(
                 "keyward_request_log_dropped_total",
                 "Requests that the request log should have kept and had no room for",
+            )?,
+            notices_dropped: IntCounter::new(
+                "keyward_notices_dropped_total",
+                "Refusals and the like that no event will count, because there were too many different ones at once",
+            )?,
+            security_events: IntCounterVec::new(
+                Opts::new("keyward_security_events_total", "Events raised of what traffic has shown, by type"),
+                &["type"],
+            )?,
+            suspicions: IntCounterVec::new(
+                Opts::new("keyward_suspicions_total", "Events of type auth.suspicious, by reason"),
+                &["reason"],
             )?,
             audit_refusals_dropped: IntCounter::new(
                 "keyward_audit_refusals_dropped_total",
@@ -187,10 +205,13 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         self.registry.register(Box::new(self.mails.clone()))?;
         self.registry.register(Box::new(self.mails_waiting.clone()))?;
-        let all: [Box<dyn prometheus::core::Collector>; 19] = [
+        let all: [Box<dyn prometheus::core::Collector>; 22] = [
             Box::new(build),
             Box::new(self.http.clone()),
             Box::new(self.request_log_dropped.clone()),
+            Box::new(self.notices_dropped.clone()),
+            Box::new(self.security_events.clone()),
+            Box::new(self.suspicions.clone()),
             Box::new(self.audit_refusals_dropped.clone()),
             Box::new(self.log_dropped.clone()),
             Box::new(self.exported.clone()),

@@ -6,6 +6,7 @@ use keyward::base::clock::Clock as _;
 use keyward::base::rng::SystemRng;
 use keyward::ctx::Ctx;
 use keyward::features::alerts::evaluate::evaluate;
+use keyward::features::keys::format::NewSecret;
 use keyward::infra::db::Db;
 use keyward::server::Stop;
 use serde_json::{Value, json};
@@ -144,6 +145,33 @@ both_engines! {
             let over = events(&app, rule, "alert.resolved").await;
             assert_eq!((over.len(), &over[0]["fired_at"], &over[0]["resolved_at"]), (1, &entries[0]["at"], &entries[1]["at"]));
         }
+    }
+
+    /// Keys that nobody made have no key to be counted under: they are the project's.
+    async fn what_is_no_key_is_an_auth_failure_of_the_project(engine: Engine) {
+        let app = App::start_with(engine, SETTINGS).await;
+        let (ada, ben) = (app.person("ada").await, app.person("ben").await);
+        let revoked = app.key(&ada, json!({})).await;
+        switched(&app, &ada, &revoked, "/revoke").await;
+        let about = |key: &Value| json!({"name": format!("{key}"), "metric": "auth_failures", "cooldown": 0, "window": "10m", "key_id": key});
+        let of_project = rule(&app, &ada, about(&Value::Null)).await;
+        let of_key = rule(&app, &ada, about(&revoked["id"])).await;
+        let of_ben = rule(&app, &ben, about(&Value::Null)).await;
+        let ask = async |key: &str| {
+            let answer = app.verify(&ada, json!({"key": key})).await;
+            keyward::features::security::flush::flush(&app.ctx).await.unwrap();
+            text(&answer, "code").to_owned()
+        };
+        assert_eq!(ask("not a key").await, "MALFORMED");
+        assert_eq!(ask(text(&revoked, "key")).await, "REVOKED");
+        assert_eq!(state(&app, &ada, &of_project).await, ("ok".to_owned(), json!(2)));
+        let unknown = NewSecret::generate("sk", &SystemRng).secret.expose().to_owned();
+        assert_eq!(ask(&unknown).await, "NOT_FOUND");
+        assert_eq!(state(&app, &ada, &of_project).await, ("firing".to_owned(), json!(3)));
+        assert_eq!(get(&app, &ada, &of_key).await["last_value"], 1);
+        assert_eq!(get(&app, &ben, &of_ben).await["last_value"], 0, "nobody else's");
+        app.advance(Duration::from_mins(12));
+        assert_eq!(state(&app, &ada, &of_project).await, ("ok".to_owned(), json!(0)));
     }
 
     async fn a_share_needs_requests(engine: Engine) {

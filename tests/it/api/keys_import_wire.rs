@@ -251,7 +251,7 @@ both_engines! {
         assert!(!there.gate.known.has_all_imported());
         let scopes = ScopeQuery::default();
         let asked = async |key: &str| {
-            let question = Question { key, scopes: &scopes, cost: 1, client: Client::default(), dry_run: false, arrived: 0, request_id: None };
+            let question = Question { key, scopes: &scopes, cost: 1, client: Client::default(), dry_run: false, arrived: 0, request_id: None, asked_by: None };
             verify(&there, &Reach::Everywhere, &question, there.moment()).await.unwrap().code
         };
         assert_eq!(asked("known").await, Code::Valid);

@@ -130,6 +130,7 @@ fn report(app: &App, who: &Session, key: &Value, endpoint: &str, status: u16, mi
             user_agent: None,
             request_id: None,
         },
+        &usage::More::default(),
     );
 }
 

@@ -21,6 +21,7 @@ pub const STORES: &[(&str, &[(&str, Sql)])] = &[
     ("events", events::store::STATEMENTS),
     ("idempotency", idempotency::store::STATEMENTS),
     ("keys", keys::store::STATEMENTS),
+    ("keys", keys::expiry::store::STATEMENTS),
     ("keys", keys::moving::store::STATEMENTS),
     ("keys", keys::quota::store::STATEMENTS),
     ("keys", keys::removal::store::STATEMENTS),

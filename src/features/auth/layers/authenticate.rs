@@ -15,6 +15,7 @@ use crate::features::audit::Actor;
 use crate::features::audit::witness::Witness;
 use crate::features::auth::authenticate::{self, Told};
 use crate::features::scopes::ScopeQuery;
+use crate::features::usage::More;
 use crate::gate::{Client, Code, Entry};
 use crate::web::problem::Problem;
 use crate::web::request::{CallerId, RequestContext, client_address};
@@ -84,7 +85,8 @@ impl Authenticate {
             user_agent: told.user_agent.map(ToOwned::to_owned),
             origin: origin.cloned(),
             status: CLIENT_CLOSED_REQUEST,
-            code: Code::Valid,
+            refused: Refused { code: Code::Valid, windows: None },
+            forbidden: false,
         };
         request.extensions_mut().insert(ApiKey(entry));
         Ok(Some(in_progress))
@@ -136,8 +138,12 @@ where
                 Ok(Some(mut in_progress)) => {
                     let response = ready.call(request).await?;
                     in_progress.status = response.status().as_u16();
-                    if let Some(Refused(code)) = response.extensions().get() {
-                        in_progress.code = *code;
+                    if let Some(refused) = response.extensions().get::<Refused>() {
+                        in_progress.refused = refused.clone();
+                    } else if in_progress.status == 403
+                        && response.extensions().get::<Problem>().is_some_and(|problem| problem.code() == FORBIDDEN)
+                    {
+                        in_progress.forbidden = true;
                     }
                     Ok(response)
                 }
@@ -146,6 +152,9 @@ where
         })
     }
 }
+
+/// The code of a caller that lacks a permission.
+const FORBIDDEN: &str = "forbidden";
 
 /// What a request is counted as whose client went away before its answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -162,7 +171,9 @@ struct InProgress {
     origin: Option<RequestContext>,
     status: u16,
     /// What the gate said: that it is good, unless a limit refuses it further in.
-    code: Code,
+    refused: Refused,
+    /// Whether it is good and lacks a permission.
+    forbidden: bool,
 }
 
 impl Drop for InProgress {
@@ -175,6 +186,13 @@ impl Drop for InProgress {
             user_agent: self.user_agent.as_deref(),
             request_id: self.origin.as_ref().map(|origin| origin.id.as_str()),
         };
-        told.seen(&self.ctx, &self.entry, self.status, Some(self.code));
+        let Refused { code, windows } = &self.refused;
+        let more = More {
+            standings: windows.as_ref().map(|(standings, _)| standings),
+            rules: windows.as_ref().map(|(_, rules)| &**rules),
+            forbidden: self.forbidden,
+            ..More::default()
+        };
+        told.seen(&self.ctx, &self.entry, self.status, Some(*code), &more);
     }
 }

@@ -14,7 +14,7 @@ use crate::gate::{Code, KeyState};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
-use super::{ApiKey, about_its_project, refuse_as};
+use super::{ApiKey, Refused, about_its_project, refuse_as};
 
 /// Takes one of the key's places for as long as a request is worked on and its answer is sent; `429` if all are taken. The
 /// place is free again also when the client goes away in the middle.
@@ -97,7 +97,7 @@ where
             Err(problem) => {
                 about_its_project(&request);
                 let origin = request.extensions().get::<RequestContext>();
-                let refusal = refuse_as(Code::ConcurrencyLimited, problem, origin);
+                let refusal = refuse_as(Refused { code: Code::ConcurrencyLimited, windows: None }, problem, origin);
                 Box::pin(std::future::ready(Ok(refusal)))
             }
         }

@@ -15,7 +15,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::features::audit::witness::Witness;
-use crate::gate::{Code, Entry};
+use crate::gate::{Code, Entry, Rules, Standings};
 use crate::web::problem::Problem;
 use crate::web::request::RequestContext;
 
@@ -28,8 +28,12 @@ pub use rate_limits::{RateLimits, RateLimitsService};
 pub struct ApiKey(pub Arc<Entry>);
 
 /// Why a key's request was refused further in: put into its answer's extensions, for whoever counts it.
-#[derive(Clone, Copy, Debug)]
-struct Refused(Code);
+#[derive(Clone, Debug)]
+struct Refused {
+    code: Code,
+    /// How the key's windows stood, where they refused.
+    windows: Option<(Standings, Arc<Rules>)>,
+}
 
 /// A key that is refused by its own limits may know of its project, and the project of the refusal.
 fn about_its_project(request: &Request) {
@@ -39,9 +43,9 @@ fn about_its_project(request: &Request) {
 }
 
 /// A refusal for which the gate has a code.
-fn refuse_as(code: Code, problem: Problem, origin: Option<&RequestContext>) -> Response {
+fn refuse_as(refused: Refused, problem: Problem, origin: Option<&RequestContext>) -> Response {
     let mut response = refuse(problem, origin);
-    response.extensions_mut().insert(Refused(code));
+    response.extensions_mut().insert(refused);
     response
 }
 

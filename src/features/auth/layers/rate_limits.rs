@@ -9,12 +9,13 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::ctx::Ctx;
+use crate::features::security;
 use crate::gate::{Code, Decision, Rules, Standings};
 use crate::web::problem::Problem;
 use crate::web::rate;
 use crate::web::request::RequestContext;
 
-use super::{ApiKey, about_its_project, refuse_as};
+use super::{ApiKey, Refused, about_its_project, refuse_as};
 
 /// Spends one of each of the key's windows, or of none and answers `429`; tells in every answer how they stand.
 #[derive(Clone, Debug)]
@@ -36,18 +37,26 @@ impl RateLimits {
     }
 
     /// `Ok(None)` for a request without a key.
-    fn spend(&self, request: &Request) -> Result<Option<Spent>, (Code, Problem)> {
+    fn spend(&self, request: &Request) -> Result<Option<Spent>, (Refused, Problem)> {
         let Some(ApiKey(entry)) = request.extensions().get::<ApiKey>() else {
             return Ok(None);
         };
-        let Decision { code, standings, rules, to_write } = entry.state.spend(entry, 1, self.ctx.moment());
+        let now = self.ctx.moment();
+        let Decision { code, standings, rules, to_write } = entry.state.spend(entry, 1, now);
         self.ctx.metrics.verifications.inc(code.index());
         if to_write {
             self.ctx.gate.write_later(&entry.state);
         }
         match standings {
-            Some(standings) if code == Code::Valid => Ok(Some(Spent { rules, standings })),
-            Some(standings) => Err((code, Problem::limited(code, &rules, &standings))),
+            Some(standings) if code == Code::Valid => {
+                let key = (entry.project(), entry.key());
+                security::notice::spent(&self.ctx, key, &standings, &rules, 1, now.wall);
+                Ok(Some(Spent { rules, standings }))
+            }
+            Some(standings) => {
+                let problem = Problem::limited(code, &rules, &standings);
+                Err((Refused { code, windows: Some((standings, rules)) }, problem))
+            }
             None => Ok(None),
         }
     }
@@ -96,9 +105,9 @@ where
                     Ok(answer)
                 })
             }
-            Err((code, problem)) => {
+            Err((refused, problem)) => {
                 about_its_project(&request);
-                let refusal = refuse_as(code, problem, request.extensions().get::<RequestContext>());
+                let refusal = refuse_as(refused, problem, request.extensions().get::<RequestContext>());
                 Box::pin(std::future::ready(Ok(refusal)))
             }
         }

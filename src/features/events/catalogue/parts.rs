@@ -52,6 +52,10 @@ pub(super) fn count(description: &str) -> Value {
     json!({ "type": "integer", "minimum": 0, "description": description })
 }
 
+pub(super) fn flag(description: &str) -> Value {
+    json!({ "type": "boolean", "description": description })
+}
+
 pub(super) fn number(description: &str) -> Value {
     json!({ "type": "number", "description": description })
 }

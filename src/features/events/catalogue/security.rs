@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::EventType;
-use super::parts::{and, count, id, list, number, object, text, text_or_null, time, with, word};
+use super::parts::{and, count, flag, id, list, number, object, text, text_or_null, time, with, word};
 use super::traffic::{counted, example};
 
 pub(super) const TYPES: [EventType; 4] = [
@@ -20,10 +20,21 @@ pub(super) const TYPES: [EventType; 4] = [
                 ("name?", text("Its name.")),
                 ("owner?", text_or_null("Whom it was made for, in the project's own words.")),
                 ("metadata?", json!({ "type": "object", "description": "Whatever its owner keeps with it." })),
-                ("count", count("How many requests.")),
-                ("addresses", list("From where, as far as it is kept.", text("An address."))),
+                (
+                    "count",
+                    count(
+                        "How many requests; for `many_addresses`, how many addresses, each once a tenth of the window.",
+                    ),
+                ),
+                ("addresses", list("From where, at most ten of them.", text("An address."))),
                 ("first_at?", time("The first of them.")),
                 ("last_at?", time("The last of them.")),
+                ("user_agents?", list("What the clients call themselves, at most ten of them.", text("A client."))),
+                ("asked_by?", list("Who asked about it, at most ten of them.", text("A key's or a person's id."))),
+                (
+                    "superseded?",
+                    flag("Whether the secret is one that a newer has replaced, and whose overlap is over."),
+                ),
                 ("window_seconds?", count("Over how long was looked.")),
                 ("habit?", number("How often it usually fails in such a time.")),
             ])
@@ -47,7 +58,7 @@ pub(super) const TYPES: [EventType; 4] = [
         name: "ip.denied",
         resource: "key",
         description: "A key was refused because of the address that it was used from.",
-        schema: || with(counted(), [("addresses?", list("From where, as far as it is kept.", text("An address.")))]),
+        schema: counted,
         example: || and(example(), json!({"addresses": ["203.0.113.9"]})),
     },
     EventType {

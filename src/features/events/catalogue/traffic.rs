@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::EventType;
 use super::keys::{brief, named};
-use super::parts::{and, count, number, object, text, time, with};
+use super::parts::{and, count, list, number, object, text, time, with};
 
 pub(super) const TYPES: [EventType; 4] = [
     EventType {
@@ -55,6 +55,9 @@ pub(super) fn counted() -> Value {
         ("count", count("How many requests.")),
         ("first_at", time("The first of them.")),
         ("last_at", time("The last of them.")),
+        ("addresses?", list("From where, at most ten of them.", text("An address."))),
+        ("user_agents?", list("What the clients call themselves, at most ten of them.", text("A client."))),
+        ("asked_by?", list("Who asked about the key, at most ten of them.", text("A key's or a person's id."))),
     ];
     with(brief(), more)
 }

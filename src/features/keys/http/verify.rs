@@ -12,13 +12,14 @@ use serde::{Deserialize, Deserializer};
 use crate::base::id::{KeyId, ProjectId};
 use crate::ctx::Ctx;
 use crate::features::auth::permission::{KeysVerify, Permission as _};
-use crate::features::auth::{Reach, authenticate, forbidden};
+use crate::features::auth::{Caller, Reach, authenticate, forbidden};
 use crate::features::keys::verify::{self, Answer, Question};
 use crate::features::scopes::{ScopeQuery, Scopes};
+use crate::gate::noticed::Asker;
 use crate::gate::{self, Checked, Code};
 use crate::web::extract::{json, object};
 use crate::web::problem::Problem;
-use crate::web::request::RequestContext;
+use crate::web::request::{CallerId, RequestContext};
 
 use super::render;
 
@@ -220,7 +221,13 @@ async fn reach(ctx: &Ctx, origin: &RequestContext, parts: &Parts) -> Result<Reac
     // Set once a request: a second time would be the same caller.
     let _ = origin.caller.set(caller.name());
     let reach = caller.reach(KeysVerify::SCOPE);
-    if reach.is_empty() { Err(forbidden()) } else { Ok(reach) }
+    if reach.is_empty() {
+        if let Caller::Machine(machine) = &caller {
+            told.forbidden(ctx, machine);
+        }
+        return Err(forbidden());
+    }
+    Ok(reach)
 }
 
 /// Answers one question.
@@ -245,6 +252,10 @@ pub(super) async fn ask(
         dry_run: asked.dry_run.unwrap_or(false),
         arrived: ctx.moment_at(origin.arrival).steady,
         request_id: Some(&origin.id),
+        asked_by: origin.caller.get().map(|caller| match caller {
+            CallerId::Key(key) => Asker::Key(*key),
+            CallerId::User(user) => Asker::User(*user),
+        }),
     };
     Ok(verify::verify(ctx, reach, &question, ctx.moment_after(origin.arrival)).await?)
 }

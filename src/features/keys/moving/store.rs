@@ -95,13 +95,14 @@ sql! {
     GONE = Sql::same(
         "SELECT count(*) FROM staged_secrets t JOIN forgotten_digests f ON f.hash = t.hash WHERE t.import_id = $1",
     );
-    /// In the order of their index: the engine needn't look for each one's place.
+    /// In the order of their index: the engine needn't look for each one's place. Nobody is told of ends that are over.
     ADD_KEYS = Sql::same(
         "INSERT INTO api_keys (id, project_id, user_id, created_by, updated_at, name, name_folded, description, owner,
              scopes, metadata, settings, generation, disabled_at, revoked_at, revoked_reason, revoked_note, expires_at,
-             created_at)
+             created_at, expiry_stage)
          SELECT id, $2, $3, $4, $5, name, name_folded, description, owner, scopes, metadata, settings, generation,
-             disabled_at, revoked_at, revoked_reason, revoked_note, expires_at, created_at
+             disabled_at, revoked_at, revoked_reason, revoked_note, expires_at, created_at,
+             CASE WHEN expires_at <= $5 THEN 0 ELSE 9999999999 END
          FROM staged_keys WHERE import_id = $1 AND id >= $6 AND id < $7 ORDER BY id",
     );
     /// Two who add the same hashes wait for each other instead of each for the other.
