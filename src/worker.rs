@@ -127,20 +127,6 @@ impl Workers {
                 }
             }
         };
-        let evaluate = {
-            let ctx = ctx.clone();
-            move || {
-                let ctx = ctx.clone();
-                async move { alerts::evaluate::evaluate(&ctx).await }
-            }
-        };
-        let mails = {
-            let ctx = ctx.clone();
-            move || {
-                let ctx = ctx.clone();
-                async move { mail::send::send(&ctx).await }
-            }
-        };
         let level = {
             let ctx = ctx.clone();
             move || {
@@ -160,8 +146,8 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
-            reconcile::spawn("alerts", ctx.config.alerts.interval, never_woken(), stopping.clone(), evaluate),
-            reconcile::spawn("mail", mail::send::INTERVAL, never_woken(), stopping.clone(), mails),
+            evaluating(ctx, stopping.clone()),
+            mailing(ctx, stopping.clone()),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
         ]);
         Self { ctx: ctx.clone(), stop, tasks }
@@ -220,6 +206,25 @@ fn security_tasks(ctx: &Ctx, stopping: &watch::Receiver<bool>) -> Vec<JoinHandle
         reconcile::spawn("habits", security::habits::INTERVAL, never_woken(), stopping.clone(), habits),
         reconcile::spawn("key expiry", keys::expiry::INTERVAL, never_woken(), stopping.clone(), ends),
     ]
+}
+
+/// Sends e-mail that waits.
+fn mailing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let ctx = ctx.clone();
+    reconcile::spawn("mail", mail::send::INTERVAL, Arc::default(), stopping, move || {
+        let ctx = ctx.clone();
+        async move { mail::send::send(&ctx).await }
+    })
+}
+
+/// Evaluates alert rules.
+fn evaluating(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let interval = ctx.config.alerts.interval;
+    let ctx = ctx.clone();
+    reconcile::spawn("alerts", interval, Arc::default(), stopping, move || {
+        let ctx = ctx.clone();
+        async move { alerts::evaluate::evaluate(&ctx).await }
+    })
 }
 
 /// Gives committed events their places: at once after this process's commits, and a moment later after others'.
