@@ -61,8 +61,8 @@ fn schema() -> Value {
                 &REASONS,
             ),
         ),
-        ("reminder", flag("Whether this only says again that it fires, after a cooldown.")),
-        ("test", flag("Whether somebody only tries whether they hear of it: nothing has happened.")),
+        ("reminder", flag("Whether this says once more that it fires, after a cooldown.")),
+        ("test", flag("Whether this is a test of who hears of it: nothing has happened.")),
     ])
 }
 
