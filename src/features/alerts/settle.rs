@@ -40,13 +40,19 @@ pub async fn settle(ctx: &Ctx, mut settling: Vec<Settling>, now: Timestamp) -> R
     settling.sort_by_key(|one| (one.rule.project, one.rule.id));
     for batch in settling.chunks(BATCH) {
         let mut tx = ctx.db.begin().await?;
-        let (mut fired, mut resolved) = (0, 0);
+        // All of them before anything is written: mails count for their project, and whoever changes a rule of it meanwhile
+        // holds that rule first, too.
+        let mut held = Vec::with_capacity(batch.len());
         for one in batch {
             if store::hold(&mut tx, one.rule.id, one.claim).await? {
-                take(&mut tx, ctx, one, now).await?;
-                fired += u64::from(one.step == Step::Fire);
-                resolved += u64::from(matches!(one.step, Step::Resolve(_)));
+                held.push(one);
             }
+        }
+        let (mut fired, mut resolved) = (0, 0);
+        for one in held {
+            take(&mut tx, ctx, one, now).await?;
+            fired += u64::from(one.step == Step::Fire);
+            resolved += u64::from(matches!(one.step, Step::Resolve(_)));
         }
         tx.commit().await?;
         ctx.metrics.alerts.told(fired, resolved);
