@@ -117,6 +117,18 @@ both_engines! {
         assert_eq!(last.iter().map(|event| event.resource_id.as_str()).collect::<Vec<_>>(), ["done"]);
     }
 
+    async fn a_type_that_the_catalogue_lacks_is_a_defect(engine: Engine) {
+        let app = App::start(engine).await;
+        let project = system(&app).await;
+        let unknown = Event { kind: "key.nothing", ..event(&app, project, "x") };
+        let ctx = app.ctx.clone();
+        let written = tokio::spawn(async move {
+            let mut tx = ctx.db.begin().await.unwrap();
+            events::append(&mut tx, &ctx, unknown).await
+        });
+        assert!(written.await.unwrap_err().is_panic());
+    }
+
     async fn a_consumer_begins_at_the_newest_and_never_goes_back(engine: Engine) {
         let app = App::start(engine).await;
         let there = i64::try_from(placed(&app).await.len()).unwrap();

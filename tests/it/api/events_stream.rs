@@ -112,6 +112,20 @@ both_engines! {
         assert!(everything.ends_with(&heard), "{everything:?}");
     }
 
+    async fn what_other_processes_write_is_told_too(engine: Engine) {
+        let app = App::start_with(engine, &[MANY_KEYS]).await;
+        let ada = app.person("ada").await;
+        app.key(&ada, json!({})).await;
+        let mut listener = app.listen(&ada.token, &ada.project, "").await;
+        // Nobody is woken by this.
+        app.tamper(
+            "INSERT INTO events (id, at, project_id, type, resource_id, data)
+             SELECT 'evt_01K5ZV8QXW3M7C2R9T4B6D8F0G', at, project_id, 'key.updated', resource_id, data
+             FROM events ORDER BY seq DESC LIMIT 1",
+        ).await;
+        assert_eq!(text(&listener.next().await.unwrap(), "id"), "evt_01K5ZV8QXW3M7C2R9T4B6D8F0G");
+    }
+
     async fn filters_hold_for_streams(engine: Engine) {
         let app = App::start_with(engine, &[MANY_KEYS]).await;
         let ada = app.person("ada").await;

@@ -87,7 +87,7 @@ impl Stage {
         let extra = app.person(&format!("extra{next}")).await;
         made(under("members").json(&json!({"username": format!("extra{next}"), "role": "viewer"}))).await;
         let sessions = app.get("/v1/users/me/sessions").token(&extra.token).send().await.expect(200).json();
-        let new = json!({"name": "the key of the stage", "concurrency": 100, "metadata": {"only": "inside"}});
+        let new = json!({"name": "the key of the stage", "concurrency": 100, "metadata": {"innermost": "inside"}});
         let target = made(under("keys").json(&new)).await;
         let lease = app.post(&format!("/v1/keys/{}/leases", text(&target, "id"))).token(&owner.token);
         let lease = made(lease.json(&json!({"ttl_seconds": 3600}))).await;
@@ -313,7 +313,7 @@ both_engines! {
                 assert!(answer.status < 500, "{what}");
                 if is_outside {
                     let said = answer.text();
-                    for inside in [stage.project.as_str(), text(&stage.key, "id"), "only", &stage.lease, "the stage"] {
+                    for inside in [stage.project.as_str(), text(&stage.key, "id"), "innermost", &stage.lease, "the stage"] {
                         assert!(!said.contains(inside), "{what}");
                     }
                     if is_about_one_thing(route) {
