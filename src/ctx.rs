@@ -56,6 +56,8 @@ pub struct Capabilities {
     pub bodies: Bodies,
     /// Reports of requests are counted a few at a time: in between is time to write.
     pub reporting: tokio::sync::Mutex<()>,
+    /// Alert rules are evaluated one time after the other.
+    pub evaluating: tokio::sync::Mutex<()>,
     /// Requests to URLs that people gave.
     pub outbound: Outbound,
     /// Refusals that wait to be written to the audit trail.
@@ -123,6 +125,7 @@ impl Ctx {
             },
             bodies: Bodies::new(config.server.max_body_bytes_in_flight, MAX_BODY_BYTES),
             reporting: tokio::sync::Mutex::default(),
+            evaluating: tokio::sync::Mutex::default(),
             outbound,
             refusals: Refusals::default(),
             log_level: LogLevel::new(config.log.filter.clone()),

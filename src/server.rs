@@ -24,7 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::ctx::Ctx;
 use crate::features::auth::layers::{Authenticate, Concurrency, RateLimits};
 use crate::features::{
-    audit, auth, events, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive,
+    alerts, audit, auth, events, health, keys, leases, limits, members, projects, random, requests, scopes, sensitive,
     services, sessions, system, usage, users, webhooks,
 };
 use crate::infra::config::ServerConfig;
@@ -60,6 +60,7 @@ const RESERVED_FILES: u64 = 256;
         (name = "projects", description = "Tenants, their members, and what may be allowed in them"),
         (name = "requests", description = "The request log, and reports of services that judge by themselves"),
         (name = "usage", description = "How much keys are used, for what, and how it comes out"),
+        (name = "alerts", description = "What must be known when a number passes a threshold, and what became of it"),
         (name = "audit", description = "Who did what, who was refused, and the proof of it"),
         (name = "events", description = "What happened: listed, as a stream, and as it is sent to webhooks"),
         (name = "privacy", description = "Which fields of documents are sensitive, and what becomes of them"),
@@ -83,6 +84,7 @@ fn routes(ctx: &Ctx) -> OpenApiRouter<Ctx> {
         .merge(scopes::http::router())
         .merge(requests::http::router())
         .merge(usage::http::router())
+        .merge(alerts::http::router())
         .merge(audit::chain::http::router())
         .merge(audit::http::router())
         .merge(sensitive::http::router())

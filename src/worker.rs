@@ -12,7 +12,7 @@ use crate::features::audit::chain;
 use crate::features::changes::{self, follow};
 use crate::features::events::{self, publish, stream};
 use crate::features::{
-    audit, idempotency, keys, leases, mail, projects, requests, security, sensitive, services, sessions, usage,
+    alerts, audit, idempotency, keys, leases, mail, projects, requests, security, sensitive, services, sessions, usage,
     webhooks,
 };
 use crate::infra::db::DbError;
@@ -130,13 +130,6 @@ impl Workers {
                 }
             }
         };
-        let mails = {
-            let ctx = ctx.clone();
-            move || {
-                let ctx = ctx.clone();
-                async move { mail::send::send(&ctx).await }
-            }
-        };
         let level = {
             let ctx = ctx.clone();
             move || {
@@ -158,7 +151,8 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
-            reconcile::spawn("mail", mail::send::INTERVAL, never_woken(), stopping.clone(), mails),
+            evaluating(ctx, stopping.clone()),
+            mailing(ctx, stopping.clone()),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping.clone(), level),
         ]);
         tasks.extend(watch_services(ctx, &watcher, stopping));
@@ -236,6 +230,25 @@ fn watch_services(
     any.then(|| reconcile::spawn("services", services::watch::TICK, Arc::default(), stopping, work))
 }
 
+/// Sends e-mail that waits.
+fn mailing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let ctx = ctx.clone();
+    reconcile::spawn("mail", mail::send::INTERVAL, Arc::default(), stopping, move || {
+        let ctx = ctx.clone();
+        async move { mail::send::send(&ctx).await }
+    })
+}
+
+/// Evaluates alert rules.
+fn evaluating(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let interval = ctx.config.alerts.interval;
+    let ctx = ctx.clone();
+    reconcile::spawn("alerts", interval, Arc::default(), stopping, move || {
+        let ctx = ctx.clone();
+        async move { alerts::evaluate::evaluate(&ctx).await }
+    })
+}
+
 /// Gives committed events their places: at once after this process's commits, and a moment later after others'.
 fn publishing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
     let wake = Arc::clone(&ctx.wakers.publisher);
@@ -292,6 +305,7 @@ pub async fn prune(ctx: &Ctx) -> Result<(), DbError> {
     events::prune::prune(ctx).await?;
     requests::log::prune(ctx).await?;
     usage::flush::prune(ctx).await?;
+    alerts::history::prune(ctx).await?;
     security::prune(ctx).await?;
     keys::moving::import::prune(ctx).await?;
     keys::departure::settle_left(ctx).await?;

@@ -182,6 +182,10 @@ ids! {
     LeaseId = "lse_";
     /// A row of the request log.
     RequestId = "req_";
+    /// An alert rule.
+    AlertId = "alr_";
+    /// What became of an alert rule at a moment.
+    AlertHistoryId = "alh_";
     /// An e-mail.
     MailId = "mai_";
     /// A webhook.

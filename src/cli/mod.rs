@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error. Exit status: 0 done, 1 refused or not found, 2 usage.
 
+mod alerts;
 mod args;
 mod audit;
 mod config;
@@ -77,6 +78,7 @@ refused!(
     crate::features::keys::change::ChangeError,
     crate::features::keys::moving::import::ImportError,
     crate::features::scopes::ScopesError,
+    crate::features::alerts::AlertError,
     crate::features::audit::read::ReadError,
     crate::features::webhooks::WebhookError,
     crate::features::services::restart::RestartError,
@@ -138,6 +140,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             | Command::Ratelimit(_)
             | Command::Usage(_)
             | Command::Scopes(_)
+            | Command::Alerts(_)
             | Command::Audit(_)
             | Command::Webhooks(_)
             | Command::Services(_)
@@ -151,6 +154,7 @@ fn run(invocation: Invocation) -> Result<(), Failure> {
             Command::Ratelimit(command) => ratelimit::run(&ready(config).await?, command, format).await,
             Command::Usage(command) => usage::run(&ready(config).await?, command, format).await,
             Command::Scopes(command) => scopes::run(&ready(config).await?, command, format).await,
+            Command::Alerts(command) => alerts::run(&ready(config).await?, command, format).await,
             Command::Audit(command) => audit::run(&ready(config).await?, command, format).await,
             Command::Webhooks(command) => webhooks::run(&ready(config).await?, command, format).await,
             Command::Services(command) => services::run(&ready(config).await?, command, format).await,

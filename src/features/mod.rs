@@ -1,6 +1,7 @@
 //! What the service does, a folder a noun. The same file names in each: `mod.rs` says what it is, `rules.rs` decides
 //! without I/O, a file a use-case, `store.rs` holds all SQL for its tables, `http/` one endpoint a file.
 
+pub mod alerts;
 pub mod audit;
 pub mod auth;
 pub mod changes;

@@ -46,7 +46,7 @@ pub use state::{KeyState, Lease, Noted, Pending, Use};
 pub use tally::{
     Counts, Endpoint, GRAINS, Grain, Hit, Ledger, MAX_ENDPOINT, MAX_ENDPOINTS, OTHER, Row, Tallies, Verdict,
 };
-pub use windows::{Limit, Saved, Standing, Standings};
+pub use windows::{Limit, Saved, Standing, Standings, standings};
 
 use known::Known;
 use rulebook::Rulebook;

@@ -255,6 +255,12 @@ impl Windows {
     }
 }
 
+/// How windows stand that were saved, without bringing them back.
+#[must_use]
+pub fn standings(limits: &[Limit], saved: &[Saved], now: u64) -> Standings {
+    Windows::restore(limits, saved, now).standings(limits, now)
+}
+
 impl Window {
     /// How many sub-windows later than the newest that holds a count the current one is.
     fn age(&self, at: u64, width: u64) -> u64 {

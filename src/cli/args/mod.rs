@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+mod alerts;
 mod audit;
 mod keys;
 mod proof;
@@ -14,6 +15,7 @@ use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Su
 use crate::gate::MAX_CONCURRENCY;
 use crate::infra::config::SETTINGS;
 
+pub(crate) use alerts::{Alerts, NewAlert};
 pub(crate) use audit::Audit;
 pub(crate) use keys::{ImportKeys, Keys, NewKey};
 pub(crate) use proof::{ExportTrail, VerifyTrail};
@@ -86,6 +88,9 @@ pub(crate) enum Command {
     /// List, import and export a project's catalogue of scopes.
     #[command(subcommand)]
     Scopes(Scopes),
+    /// List, make and remove alert rules, and show what became of them.
+    #[command(subcommand)]
+    Alerts(Alerts),
     /// Read, verify and export the audit trail.
     #[command(subcommand)]
     Audit(Audit),
@@ -124,6 +129,7 @@ impl Command {
                 | Self::Ratelimit(_)
                 | Self::Usage(_)
                 | Self::Scopes(_)
+                | Self::Alerts(_)
                 | Self::Audit(_)
                 | Self::Services(_)
         ) || matches!(self, Self::Webhooks(command) if command.only_looks())

@@ -67,6 +67,13 @@ operations! {
     GET "/v1/projects/{project}" "project.read" "project";
     PATCH "/v1/projects/{project}" "project.update" "project";
     DELETE "/v1/projects/{project}" "project.delete" "project";
+    GET "/v1/projects/{project}/alerts" "alerts.list" "project";
+    POST "/v1/projects/{project}/alerts" "alert.create" "alert";
+    GET "/v1/projects/{project}/alerts/history" "alerts.history" "project";
+    GET "/v1/projects/{project}/alerts/{id}" "alert.read" "alert";
+    PATCH "/v1/projects/{project}/alerts/{id}" "alert.update" "alert";
+    DELETE "/v1/projects/{project}/alerts/{id}" "alert.delete" "alert";
+    POST "/v1/projects/{project}/alerts/{id}/test" "alert.test" "alert";
     GET "/v1/projects/{project}/config" "project.read" "project";
     PATCH "/v1/projects/{project}/config" "project.configure" "project";
     GET "/v1/projects/{project}/events" "events.list" "project";

@@ -104,6 +104,14 @@ permissions! {
     AuditExport = "keyward:audit:export";
     /// Read the audit trail of a project.
     AuditRead = "keyward:audit:read";
+    /// See alert rules, how they stand, and what became of them.
+    AlertsRead = "keyward:alerts:read";
+    /// Make alert rules.
+    AlertsCreate = "keyward:alerts:create";
+    /// Change alert rules, switch them off and on, and try them.
+    AlertsUpdate = "keyward:alerts:update";
+    /// Remove alert rules.
+    AlertsDelete = "keyward:alerts:delete";
     /// Read events, and listen to them.
     EventsRead = "keyward:events:read";
     /// See webhooks, their URLs, and what was sent.
@@ -195,6 +203,7 @@ impl Role {
                 "keyward:usage:*",
                 AuditExport::SCOPE,
                 AuditRead::SCOPE,
+                "keyward:alerts:*",
                 EventsRead::SCOPE,
                 "keyward:sensitive-fields:*",
                 "keyward:webhooks:*",
@@ -212,10 +221,16 @@ impl Role {
                 ScopesRead::SCOPE,
                 UsageRead::SCOPE,
                 UsageRecord::SCOPE,
+                AlertsRead::SCOPE,
             ],
-            Self::Viewer => {
-                &[KeysRead::SCOPE, ProjectsRead::SCOPE, MembersRead::SCOPE, ScopesRead::SCOPE, UsageRead::SCOPE]
-            }
+            Self::Viewer => &[
+                KeysRead::SCOPE,
+                ProjectsRead::SCOPE,
+                MembersRead::SCOPE,
+                ScopesRead::SCOPE,
+                UsageRead::SCOPE,
+                AlertsRead::SCOPE,
+            ],
         }
     }
 

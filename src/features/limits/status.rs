@@ -11,8 +11,8 @@ use crate::features::changes::{self, Change, Marking};
 use crate::features::events::{self, Event};
 use crate::features::keys::change::{ChangeError, Target};
 use crate::features::keys::{self, KeyView};
-use crate::gate::{Effective, KeyState, Rules, Standings};
-use crate::infra::db::DbError;
+use crate::gate::{self, Effective, KeyState, Limit, Rules, Standings};
+use crate::infra::db::{Conn, DbError};
 
 use super::store;
 
@@ -49,6 +49,29 @@ pub async fn counted(ctx: &Ctx, key: KeyId, project: ProjectId) -> Result<Option
     let effective = Effective::of(&own, &project, ctx.gate.defaults());
     let (rules, state) = ctx.gate.counted(key, effective.clone(), epoch, &saved, ctx.steady());
     Ok(Some(Counted { effective, rules, state }))
+}
+
+/// How much is used of the fullest limit of a day or longer of some keys of a project, in percent; `None` if they have no such
+/// limit. As it was written a second ago at most, by whichever process: nothing is read into this one's memory.
+///
+/// # Errors
+/// The storage.
+pub async fn fullest(ctx: &Ctx, conn: Conn<'_>, keys: &[KeyId], project: ProjectId) -> Result<Option<f64>, DbError> {
+    let mut fullest: Option<f64> = None;
+    for (own, project, saved) in store::standings(conn, keys, project).await? {
+        let effective = Effective::of(&own, &project, ctx.gate.defaults());
+        let limits: Vec<Limit> = effective
+            .limits
+            .into_iter()
+            .map(|(limit, _)| limit)
+            .filter(|limit| limit.window_seconds >= gate::QUOTA_SECONDS)
+            .collect();
+        for standing in gate::standings(&limits, &saved, ctx.steady()).iter() {
+            let percent = 100.0 * f64::from(standing.used) / f64::from(standing.limit.max(1));
+            fullest = Some(fullest.map_or(percent, |known| known.max(percent)));
+        }
+    }
+    Ok(fullest)
 }
 
 /// Makes the counts of a key follow a change of what holds for it, at once: a window that was made longer must not have

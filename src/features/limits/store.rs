@@ -4,8 +4,8 @@ use serde::Serialize;
 use sqlx::types::Json;
 
 use crate::base::clock::Timestamp;
-use crate::base::id::KeyId;
-use crate::gate::Saved;
+use crate::base::id::{KeyId, ProjectId};
+use crate::gate::{Saved, Settings};
 use crate::infra::db::{Conn, DbError, Sql, Tx};
 use crate::{on, sql};
 
@@ -22,6 +22,13 @@ sql! {
          ON CONFLICT (key_id) DO UPDATE SET windows = excluded.windows, updated_at = excluded.updated_at",
     );
     LOAD = Sql::same("SELECT windows FROM key_windows WHERE key_id = $1");
+    /// What holds for keys of a project that aren't revoked, and how their windows stood.
+    STANDINGS = Sql::same(
+        "SELECT k.settings, p.settings, w.windows
+         FROM json_each(CAST($1 AS text)) e JOIN api_keys k ON k.id = e.value ->> 0 AND k.project_id = $2
+             JOIN projects p ON p.id = k.project_id LEFT JOIN key_windows w ON w.key_id = k.id
+         WHERE k.revoked_at IS NULL",
+    );
     RESET = Sql::same("DELETE FROM key_windows WHERE key_id = $1");
 }
 
@@ -51,6 +58,26 @@ pub async fn load(conn: Conn<'_>, key: KeyId) -> Result<Vec<Saved>, DbError> {
     let row: Option<Json<Vec<Saved>>> =
         on!(conn, LOAD, |c, sql| sqlx::query_scalar(sql).bind(key).fetch_optional(c).await)?;
     Ok(row.map(|windows| windows.0).unwrap_or_default())
+}
+
+type Standing = (Option<Json<Settings>>, Option<Json<Settings>>, Option<Json<Vec<Saved>>>);
+
+/// What is set on keys of a project and on the project, and how the keys' windows stood when they were last written.
+pub(super) async fn standings(
+    conn: Conn<'_>,
+    keys: &[KeyId],
+    project: ProjectId,
+) -> Result<Vec<(Settings, Settings, Vec<Saved>)>, DbError> {
+    // Plain data: always serialises.
+    let keys = serde_json::to_string(&keys.iter().map(|key| [key]).collect::<Vec<_>>())
+        .map_err(|error| DbError::from(sqlx::Error::Encode(Box::new(error))))?;
+    let rows: Vec<Standing> =
+        on!(conn, STANDINGS, |c, sql| sqlx::query_as(sql).bind(&keys).bind(project).fetch_all(c).await)?;
+    let set = |settings: Option<Json<Settings>>| settings.map(|settings| settings.0).unwrap_or_default();
+    let row = |(own, project, windows): Standing| {
+        (set(own), set(project), windows.map(|windows| windows.0).unwrap_or_default())
+    };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// Forgets how a key's windows stood.

@@ -3,6 +3,7 @@
 //! Precedence: defaults, then the file, then the environment, then flags. A name that isn't in the table is an error that
 //! says which one was probably meant.
 
+mod alerts;
 mod audit;
 mod auth;
 mod database;
@@ -24,6 +25,7 @@ mod table;
 mod usage;
 mod webhooks;
 
+pub use alerts::AlertsConfig;
 pub use audit::{AuditConfig, thirty_two};
 pub use auth::{AdminAccount, AuthConfig, Registration};
 pub use database::{DatabaseConfig, DatabaseUrl};
@@ -65,6 +67,8 @@ pub struct Config {
     pub requests: RequestsConfig,
     /// What is counted of requests.
     pub usage: UsageConfig,
+    /// Alert rules.
+    pub alerts: AlertsConfig,
     /// Events.
     pub events: EventsConfig,
     /// What is told of traffic.
@@ -103,6 +107,7 @@ impl Config {
             projects: ProjectsConfig::parse(loaded)?,
             requests: RequestsConfig::parse(loaded)?,
             usage: UsageConfig::parse(loaded)?,
+            alerts: AlertsConfig::parse(loaded)?,
             events: EventsConfig::parse(loaded)?,
             security: SecurityConfig::parse(loaded)?,
             privacy: PrivacyConfig::parse(loaded)?,

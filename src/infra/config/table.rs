@@ -286,6 +286,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("usage_keep_hours", "KEYWARD_USAGE_KEEP_HOURS", "90d", "How long usage is kept by the hour, at least 2d"),
     setting("usage_keep_days", "KEYWARD_USAGE_KEEP_DAYS", "0", "How long usage is kept by the day; 0 is for ever"),
+    setting("alert_interval", "KEYWARD_ALERT_INTERVAL", "15s", "How often each alert rule is evaluated, 1s to 1h"),
+    setting(
+        "alert_history_retention",
+        "KEYWARD_ALERT_HISTORY_RETENTION",
+        "90d",
+        "How long is kept what became of alert rules, at least 1h",
+    ),
     setting(
         "quota_warning_percent",
         "KEYWARD_QUOTA_WARNING_PERCENT",

@@ -10,6 +10,7 @@ use prometheus::{
 
 use crate::infra::db::Db;
 
+use super::alerts::AlertMetrics;
 use super::http::{HttpMetrics, RouteMetrics, ShardedCounters};
 use super::otlp::{self, Signal};
 use super::services::ServiceMetrics;
@@ -91,6 +92,8 @@ pub struct Metrics {
     pub services: ServiceMetrics,
     /// Password hashes that run or wait.
     pub password_hashes_waiting: IntGauge,
+    /// Alert rules.
+    pub alerts: AlertMetrics,
     database_connections: IntGaugeVec,
     database_connections_max: IntGauge,
 }
@@ -189,6 +192,7 @@ impl Metrics {
                 "keyward_password_hashes_waiting",
                 "Password hashes that are being computed or wait for it",
             )?,
+            alerts: AlertMetrics::new(&registry)?,
             database_connections: IntGaugeVec::new(
                 Opts::new("keyward_database_connections", "Pooled database connections by state"),
                 &["state"],

@@ -1,6 +1,7 @@
 //! What the service says about itself: log lines, traces and metrics.
 
 pub mod access;
+pub mod alerts;
 pub mod current;
 pub mod http;
 pub mod level;

@@ -48,6 +48,7 @@ pub(super) struct Stage {
     webhook: String,
     /// Of a test send, which found nobody.
     delivery: String,
+    alert: String,
     /// A member whom calls are about.
     pub(super) extra: Session,
     extra_session: String,
@@ -99,7 +100,11 @@ impl Stage {
         let webhook = text(&made(under("webhooks").json(&hook)).await, "id").to_owned();
         let sent = under(&format!("webhooks/{webhook}/test")).send().await.expect(200).json();
         made(under("scopes").json(&json!({"name": "orders:read", "description": "Read orders"}))).await;
+        let alert =
+            json!({"name": "the alert", "metric": "requests", "operator": ">", "threshold": 9, "is_active": false});
+        let alert = made(under("alerts").json(&alert)).await;
         Self {
+            alert: text(&alert, "id").to_owned(),
             bare_key: key(app, owner, &project, &["orders:read"]).await,
             full_key: key(app, owner, &project, &["keyward:*"]).await,
             lease: text(&lease, "lease_id").to_owned(),
@@ -120,6 +125,7 @@ impl Stage {
             () if template.starts_with("/v1/leases/") => &self.lease,
             () if template.starts_with("/v1/deliveries/") => &self.delivery,
             () if template.contains("/webhooks/") => &self.webhook,
+            () if template.contains("/alerts/") => &self.alert,
             () if template.starts_with("/v1/users/") => &self.extra.user,
             () if template.starts_with("/v1/services/") => "opr_01K5ZV8QXW3M7C2R9T4B6D8F0G",
             () if template.starts_with("/v1/audit/") => "aud_01K5ZV8QXW3M7C2R9T4B6D8F0G",
@@ -181,6 +187,10 @@ impl Stage {
             "createSensitiveField" | "createServerSensitiveField" => json!({"name": "inner_*"}),
             "updateSensitiveField" | "updateServerSensitiveField" => json!({"strategy": "remove"}),
             "previewSensitiveFields" | "previewServerSensitiveFields" => json!({"document": {"password": "x"}}),
+            "createAlert" => {
+                json!({"name": "one more", "metric": "denied", "operator": ">=", "threshold": 100})
+            }
+            "updateAlert" => json!({"threshold": 7}),
             "createUser" => json!({"username": format!("made{}", self.next), "password": PASSWORD}),
             "updateUser" => json!({"is_admin": false}),
             "putLogLevel" => json!({"level": "info"}),
@@ -235,7 +245,7 @@ impl Stage {
     async fn seen(&self, app: &App, cast: &Cast) -> Vec<Value> {
         let owner = &cast.people["owner"];
         let mut seen = Vec::new();
-        for rest in ["", "/members", "/keys", "/config", "/scopes", "/webhooks"] {
+        for rest in ["", "/members", "/keys", "/config", "/scopes", "/webhooks", "/alerts"] {
             let path = format!("/v1/projects/{}{rest}", self.project);
             let mut answer = app.get(&path).token(&owner.token).send().await.expect(200).json();
             // Being asked about is a use.

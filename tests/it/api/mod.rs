@@ -3,6 +3,8 @@
 pub use support::Dice;
 
 mod address_limits;
+mod alerts;
+mod alerts_evaluation;
 mod audit_acceptance;
 mod audit_chain;
 mod audit_events;

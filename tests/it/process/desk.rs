@@ -21,9 +21,18 @@ pub struct Desk {
 
 impl Desk {
     pub async fn open(engine: Engine) -> Self {
+        Self::with(engine, &[]).await
+    }
+
+    /// One that evaluates alert rules every second.
+    pub async fn quick(engine: Engine) -> Self {
+        Self::with(engine, &[("KEYWARD_ALERT_INTERVAL", "1s")]).await
+    }
+
+    async fn with(engine: Engine, settings: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new(engine).await;
         let dir = tempfile::tempdir().unwrap();
-        let program = start(dir.path(), &scratch.url).await;
+        let program = Program::start(dir.path(), &[&[("DATABASE_URL", scratch.url.as_str())], settings].concat()).await;
         let token = program.person("ada").await;
         let me = program.get("/v1/users/me").token(&token).send().await.expect(200).json();
         let project = me["personal_project_id"].as_str().unwrap().to_owned();

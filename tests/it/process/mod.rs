@@ -2,6 +2,7 @@
 
 mod access_log;
 mod cli;
+mod cli_alerts;
 mod cli_audit;
 mod cli_audit_list;
 mod cli_keys;

@@ -148,6 +148,7 @@ fn translated(fact: &str) -> String {
         (" timestamp with time zone ", " INTEGER "),
         (" bigint ", " INTEGER "),
         (" boolean ", " INTEGER "),
+        (" double precision ", " REAL "),
         (" jsonb ", " TEXT "),
         (" text ", " TEXT "),
         (" bytea ", " BLOB "),

@@ -1,8 +1,8 @@
 //! Every statement of every store can be prepared on the engine that it is for.
 
 use keyward::features::{
-    audit, changes, events, idempotency, keys, leases, limits, mail, members, projects, requests, scopes, security,
-    sensitive, services, sessions, usage, users, webhooks,
+    alerts, audit, changes, events, idempotency, keys, leases, limits, mail, members, projects, requests, scopes,
+    security, sensitive, services, sessions, usage, users, webhooks,
 };
 use keyward::infra::db::{self, Db, Sql};
 use sqlx::{Executor as _, SqlSafeStr as _};
@@ -12,6 +12,9 @@ use crate::harness::{Scratch, settings};
 
 /// A store that isn't listed here fails `tests/it/architecture.rs`.
 pub const STORES: &[(&str, &[(&str, Sql)])] = &[
+    ("alerts", alerts::store::STATEMENTS),
+    ("alerts", alerts::history::store::STATEMENTS),
+    ("alerts", alerts::measure::store::STATEMENTS),
     ("audit", audit::store::STATEMENTS),
     ("audit", audit::chain::store::STATEMENTS),
     ("changes", changes::store::STATEMENTS),

@@ -5,6 +5,7 @@
 
 pub mod span;
 pub mod store;
+pub mod watched;
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
@@ -201,18 +202,27 @@ pub struct Question {
     pub after: Option<Place>,
 }
 
-/// Answers, what this process has counted and not yet written included, as long as that doesn't take longer than a reader
-/// should wait: what somebody counts in masses mustn't keep others from their figures.
+/// Waits until what this process has counted is written, but no longer than a reader should wait.
 ///
 /// # Errors
 /// The storage.
-pub async fn read(ctx: &Ctx, question: &Question) -> Result<Report, DbError> {
+pub async fn catch_up(ctx: &Ctx) -> Result<(), DbError> {
     match within(PATIENCE, pin!(flush::flush_for_reading(ctx))).await {
         Ok(written) => written?,
         Err(_) => {
             tracing::warn!("usage is told without what was counted lately: there is too much of it to be written");
         }
     }
+    Ok(())
+}
+
+/// Answers, what this process has counted and not yet written included, as long as that doesn't take longer than a reader
+/// should wait: what somebody counts in masses mustn't keep others from their figures.
+///
+/// # Errors
+/// The storage.
+pub async fn read(ctx: &Ctx, question: &Question) -> Result<Report, DbError> {
+    catch_up(ctx).await?;
     let Question { whose, span, group, limit, after } = question;
     let scopes = whose.scopes();
     let mut reader = ctx.db.reader().await?;

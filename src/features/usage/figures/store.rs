@@ -47,11 +47,33 @@ macro_rules! ranked {
     };
 }
 
+/// What was refused, through an index. Its condition stands here word by word.
+macro_rules! refused {
+    ($by:literal) => {
+        concat!(
+            "SELECT r.scope, r.code, r.status, CAST(sum(r.allowed + r.denied + r.failed) AS BIGINT)
+             FROM json_each(CAST($1 AS text)) e JOIN usage_requests r ",
+            $by,
+            "ON r.scope = e.value ->> 0 AND r.grain = $2 AND r.at >= $3 AND r.at < $4
+             WHERE r.code NOT IN ('', 'VALID') OR r.status IN (401, 429)
+             GROUP BY r.scope, r.code, r.status"
+        )
+    };
+}
+
 sql! {
     TOTALS = Sql::same(
         "SELECT t.scope, t.at, t.allowed, t.denied, t.failed, t.micros, t.latency
          FROM json_each(CAST($1 AS text)) e JOIN usage_totals t ON t.scope = e.value ->> 0 AND t.grain = $2 AND t.at >= $3 AND t.at < $4",
     );
+    /// The same without durations, added up.
+    SUMS = Sql::same(
+        "SELECT t.scope, CAST(sum(t.allowed) AS BIGINT), CAST(sum(t.denied) AS BIGINT), CAST(sum(t.failed) AS BIGINT)
+         FROM json_each(CAST($1 AS text)) e JOIN usage_totals t ON t.scope = e.value ->> 0 AND t.grain = $2 AND t.at >= $3 AND t.at < $4
+         GROUP BY t.scope",
+    );
+    /// What was refused, by code and status. SQLite doesn't see by itself how much smaller the index is.
+    REFUSED = Sql::pick(refused!(""), refused!("INDEXED BY usage_requests_refused "));
     /// When something happens first.
     FIRST = Sql::same(
         "SELECT min(t.at) FROM json_each(CAST($1 AS text)) e
@@ -120,6 +142,40 @@ pub(super) async fn totals(
     })?;
     for (scope, at, allowed, denied, failed, micros, latency) in rows {
         give(&scope, at, &counts((allowed, denied, failed, micros, latency))?);
+    }
+    Ok(())
+}
+
+/// Gives the sums of some scopes in a part, durations apart.
+pub(super) async fn sums(
+    conn: Conn<'_>,
+    scopes: &[Scope],
+    (grain, from, until): Part,
+    mut give: impl FnMut(String, Counts),
+) -> Result<(), DbError> {
+    let scopes = listed(scopes)?;
+    let rows: Vec<(String, i64, i64, i64)> = on!(conn, SUMS, |c, sql| {
+        sqlx::query_as(sql).bind(&scopes).bind(grain.word()).bind(from).bind(until).fetch_all(c).await
+    })?;
+    for (scope, allowed, denied, failed) in rows {
+        give(scope, counts((allowed, denied, failed, 0, String::new()))?);
+    }
+    Ok(())
+}
+
+/// Gives what was refused to some scopes in a part: the scope, the code, the status, how many.
+pub(super) async fn refused(
+    conn: Conn<'_>,
+    scopes: &[Scope],
+    (grain, from, until): Part,
+    mut give: impl FnMut(String, String, u16, u64),
+) -> Result<(), DbError> {
+    let scopes = listed(scopes)?;
+    let rows: Vec<(String, String, i64, i64)> = on!(conn, REFUSED, |c, sql| {
+        sqlx::query_as(sql).bind(&scopes).bind(grain.word()).bind(from).bind(until).fetch_all(c).await
+    })?;
+    for (scope, code, status, count) in rows {
+        give(scope, code, u16::try_from(status).unwrap_or(0), u64::try_from(count).unwrap_or(0));
     }
     Ok(())
 }
