@@ -87,7 +87,7 @@ both_engines! {
             (counts.len(), counts.iter().sum::<u64>())
         }).await;
         // Nothing is left, so nothing comes any more; the next refusal is told at once.
-        app.advance(Duration::from_secs(120));
+        app.advance(Duration::from_mins(2));
         assert_eq!(counts(&app, &ada.project, "limit.reached").await.len(), 2);
         flood(&app, &ada, &key, 6).await;
         until(SOON, 3, async || counts(&app, &ada.project, "limit.reached").await.len()).await;
@@ -268,12 +268,12 @@ both_engines! {
                 }
             };
             tokio::join!(refused(&app.ctx), refused(&there));
-            app.advance(Duration::from_secs(60));
+            app.advance(Duration::from_mins(1));
             // At most one for the rest of the former minute, and one for this.
             until(SOON, 40 * round as u64, async || counts(&app, &ada.project, "limit.reached").await.iter().sum()).await;
             let events = counts(&app, &ada.project, "limit.reached").await.len();
             assert!(events <= 2 * round, "{events} events in {round} rounds");
-            app.advance(Duration::from_secs(60));
+            app.advance(Duration::from_mins(1));
         }
         there.db.close().await;
     }
