@@ -127,13 +127,6 @@ impl Workers {
                 }
             }
         };
-        let mails = {
-            let ctx = ctx.clone();
-            move || {
-                let ctx = ctx.clone();
-                async move { mail::send::send(&ctx).await }
-            }
-        };
         let level = {
             let ctx = ctx.clone();
             move || {
@@ -152,7 +145,7 @@ impl Workers {
             reconcile::spawn("known keys", KNOWN, at_once(), stopping.clone(), read_in),
             reconcile::spawn("pruning", PRUNE, never_woken(), stopping.clone(), remove),
             reconcile::spawn("forgetting", FORGET, never_woken(), stopping.clone(), forget),
-            reconcile::spawn("mail", mail::send::INTERVAL, never_woken(), stopping.clone(), mails),
+            mailing(ctx, stopping.clone()),
             reconcile::spawn("log level", LEVEL, never_woken(), stopping, level),
         ]);
         Self { ctx: ctx.clone(), stop, tasks }
@@ -194,6 +187,16 @@ fn publishing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
             Ok::<(), DbError>(())
         }
     })
+}
+
+/// Sends e-mail that waits.
+fn mailing(ctx: &Ctx, stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    let ctx = ctx.clone();
+    let send = move || {
+        let ctx = ctx.clone();
+        async move { mail::send::send(&ctx).await }
+    };
+    reconcile::spawn("mail", mail::send::INTERVAL, Arc::new(Notify::new()), stopping, send)
 }
 
 /// Removes what has run out. A transaction a step: one that held rows of several tables could wait for a request that waits
