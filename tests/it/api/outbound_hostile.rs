@@ -22,7 +22,10 @@ const ALLOW: (&str, &str) = ("KEYWARD_OUTBOUND_ALLOW", "127.0.0.1/32");
 
 /// What names lead to, one answer a look-up; the last one again and again. How often each was asked.
 #[derive(Clone, Default)]
-struct Names(Arc<Mutex<HashMap<String, (usize, Vec<Vec<IpAddr>>)>>>);
+struct Names(Arc<Mutex<HashMap<String, Answers>>>);
+
+/// How often it was asked, and what it says.
+type Answers = (usize, Vec<Vec<IpAddr>>);
 
 impl Names {
     fn set(&self, name: &str, answers: &[&[&str]]) {
