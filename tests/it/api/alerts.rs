@@ -340,7 +340,7 @@ both_engines! {
         }
         let last = self::rule(&app, &ada, json!({"name": "the last"})).await;
         app.post(&at(&last, "/test")).token(&ada.token).send().await.problem(429, "rate_limited");
-        app.advance(Duration::from_secs(60));
+        app.advance(Duration::from_mins(1));
         app.post(&at(&last, "/test")).token(&ada.token).send().await.expect(202);
         test().json(&json!({"x": 1})).send().await.problem(400, "unknown_field");
         assert_eq!(app.count("SELECT count(*) FROM audit_entries WHERE action = 'alert.test' AND outcome = 'success'").await, 12);
