@@ -98,6 +98,15 @@ pub struct Metrics {
     database_connections_max: IntGauge,
 }
 
+fn mails() -> Result<IntCounterVec, prometheus::Error> {
+    let help = "E-mails by what became of them; those that are tried again count each time";
+    IntCounterVec::new(Opts::new("keyward_mails_total", help), &["outcome"])
+}
+
+fn mails_waiting() -> Result<IntGauge, prometheus::Error> {
+    IntGauge::new("keyward_mails_waiting", "E-mails that wait to be sent, those of all replicas")
+}
+
 impl Metrics {
     /// Registers everything. `codes` are what verification may answer.
     ///
@@ -175,17 +184,8 @@ impl Metrics {
                 HistogramOpts::new("keyward_random_key_size_bytes", "Sizes of the random keys given out")
                     .buckets(SIZE_BUCKETS.to_vec()),
             )?,
-            mails: IntCounterVec::new(
-                Opts::new(
-                    "keyward_mails_total",
-                    "E-mails by what became of them; those that are tried again count each time",
-                ),
-                &["outcome"],
-            )?,
-            mails_waiting: IntGauge::new(
-                "keyward_mails_waiting",
-                "E-mails that wait to be sent, those of all replicas",
-            )?,
+            mails: mails()?,
+            mails_waiting: mails_waiting()?,
             webhooks: WebhookMetrics::new()?,
             services: ServiceMetrics::new()?,
             password_hashes_waiting: IntGauge::new(
