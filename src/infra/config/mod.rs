@@ -20,6 +20,7 @@ mod secrets;
 mod security;
 mod server;
 mod services;
+mod setting;
 mod source;
 mod table;
 mod usage;
@@ -45,8 +46,9 @@ pub use services::{
     CheckConfig, CheckKind, CommandLine, HookConfig, ProcessConfig, RestartPolicy, ServiceConfig, ServiceKind,
     ServiceName,
 };
+pub use setting::Setting;
 pub use source::{ConfigError, Loaded, Source};
-pub use table::{SETTINGS, Setting};
+pub use table::SETTINGS;
 pub use usage::UsageConfig;
 pub use webhooks::WebhooksConfig;
 

@@ -275,7 +275,7 @@ both_engines! {
         for role in ROLES {
             add(&app, &bare, &project, "bob", role.word()).await.problem(403, "role_not_held");
         }
-        let viewer = secret(json!(["keyward:members:*", "keyward:keys:read", "keyward:projects:read", "keyward:scopes:read", "keyward:usage:read"])).await;
+        let viewer = secret(json!(["keyward:members:*", "keyward:keys:read", "keyward:projects:read", "keyward:scopes:read", "keyward:usage:read", "keyward:alerts:read"])).await;
         for role in ["owner", "admin", "member"] {
             add(&app, &viewer, &project, "bob", role).await.problem(403, "role_not_held");
         }

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::ended;
 use crate::both_engines;
-use crate::harness::Scratch;
 use crate::harness::postgres::{self, free_port};
 use crate::harness::program::{Beside, Program, run};
 use crate::harness::smtp::{LOGIN, MailServer};
+use crate::harness::{AUDIT_SEED, Scratch};
 
 /// Every finding, as check, verdict and detail; the exit status must fit them.
 fn findings(dir: &Path, environment: &[(&str, &str)]) -> Vec<(String, String, String)> {
@@ -36,14 +36,15 @@ both_engines! {
     async fn all_is_well(engine: Engine) {
         let scratch = Scratch::new(engine).await;
         let dir = tempfile::tempdir().unwrap();
-        let url = [("DATABASE_URL", scratch.url.as_str())];
+        // On Postgres nothing is as good a place for it as the settings.
+        let url = [("DATABASE_URL", scratch.url.as_str()), ("KEYWARD_SECRETS_KEY", AUDIT_SEED)];
         ended(&run(dir.path(), &url, &["migrate"], ""), 0);
         let found = findings(dir.path(), &url);
         for check in ["database", "schema", "clock", "port", "metrics port"] {
             has(&found, check, "ok", "");
         }
         assert!(found.iter().all(|(_, verdict, _)| verdict == "ok"), "{found:#?}");
-        let (out, _) = ended(&run(dir.path(), &[url[0], ("KEYWARD_PORT", &free_port().to_string())], &["doctor"], ""), 0);
+        let (out, _) = ended(&run(dir.path(), &[url[0], url[1], ("KEYWARD_PORT", &free_port().to_string())], &["doctor"], ""), 0);
         assert!(out.contains("CHECK") && out.contains("schema"), "{out}");
     }
 
