@@ -24,6 +24,9 @@ use crate::infra::telemetry::metrics::Metrics;
 use crate::infra::vault::Vault;
 use crate::infra::wakers::Wakers;
 
+/// Test sends of webhooks at once: a request waits for each, and others need room.
+const TRIALS: usize = 32;
+
 /// The capabilities, cheap to clone.
 #[derive(Clone)]
 pub struct Ctx(Arc<Capabilities>);
@@ -58,6 +61,8 @@ pub struct Capabilities {
     pub reporting: tokio::sync::Mutex<()>,
     /// Alert rules are evaluated one time after the other.
     pub evaluating: tokio::sync::Mutex<()>,
+    /// Test sends of webhooks at once.
+    pub trials: tokio::sync::Semaphore,
     /// Requests to URLs that people gave.
     pub outbound: Outbound,
     /// Refusals that wait to be written to the audit trail.
@@ -125,6 +130,7 @@ impl Ctx {
             },
             bodies: Bodies::new(config.server.max_body_bytes_in_flight, MAX_BODY_BYTES),
             reporting: tokio::sync::Mutex::default(),
+            trials: tokio::sync::Semaphore::new(TRIALS),
             evaluating: tokio::sync::Mutex::default(),
             outbound,
             refusals: Refusals::default(),

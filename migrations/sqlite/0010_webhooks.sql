@@ -2,7 +2,7 @@
 
 -- `secret` and `previous_secret` are encrypted, under the key that `secret_key` names; the second signs too until
 -- `previous_until`. Events after `from_place` are sent. `failures` are attempts in a row, the first of them at
--- `failing_since`. A row with `deleted_at` is nobody's any more; it goes when its deliveries are gone.
+-- `failing_since`. `webhook.failed` was last told at `failed_told_at`; each replay adds to `replay_until`. A row with `deleted_at` is nobody's any more; it goes when its deliveries are gone.
 CREATE TABLE webhooks (
     id TEXT NOT NULL PRIMARY KEY,
     project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
@@ -22,6 +22,8 @@ CREATE TABLE webhooks (
     failing_since INTEGER,
     last_success_at INTEGER,
     last_failure_at INTEGER,
+    failed_told_at INTEGER,
+    replay_until INTEGER,
     created_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,

@@ -16,3 +16,4 @@ pub mod scope;
 pub mod scope_query;
 pub mod secret;
 pub mod sensitive;
+pub mod unseen;

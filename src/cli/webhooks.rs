@@ -200,7 +200,8 @@ async fn listen(
 fn line(event: &Stored, format: Format) -> String {
     match format {
         Format::Json => {
-            json!({ "id": event.id, "type": event.kind, "timestamp": event.at, "data": event.data }).to_string()
+            let shown = json!({ "id": event.id, "type": event.kind, "timestamp": event.at, "data": event.data });
+            output::escaped(&shown.to_string())
         }
         Format::Table => {
             let name =

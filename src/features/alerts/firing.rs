@@ -6,6 +6,9 @@ use crate::infra::telemetry::alerts::{FIRING_SHOWN, Series};
 
 use super::store;
 
+/// Rules of one project that are shown.
+const SHOWN_OF_A_PROJECT: i64 = 20;
+
 /// Reads in who fires and how many rules there are.
 ///
 /// # Errors
@@ -13,7 +16,7 @@ use super::store;
 pub async fn show(ctx: &Ctx) -> Result<(), DbError> {
     let mut reader = ctx.db.reader().await?;
     let most = i64::try_from(FIRING_SHOWN).unwrap_or(i64::MAX);
-    let (firing, all) = store::firing(reader.conn(), most).await?;
+    let (firing, all) = store::firing(reader.conn(), SHOWN_OF_A_PROJECT, most).await?;
     let active = store::count_active(reader.conn()).await?;
     let series = firing.into_iter().map(|(project, alert, name, metric)| Series {
         project: project.to_string(),

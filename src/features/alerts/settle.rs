@@ -185,7 +185,6 @@ fn letter(rule: &Rule, news: &News, now: Timestamp) -> (String, String) {
         lines.push(String::new());
     }
     lines.push(format!("Alert: {}", terms.name));
-    lines.extend(terms.description.as_ref().map(|text| format!("About: {text}")));
     lines.push(format!("Rule: {}", sentence(terms.metric, terms.operator, terms.threshold, terms.window)));
     if !news.test {
         let value = news.value.map_or("none".to_owned(), |value| format!("{value}{}", terms.metric.unit()));
@@ -198,5 +197,34 @@ fn letter(rule: &Rule, news: &News, now: Timestamp) -> (String, String) {
         lines.push(format!("Resolved: {now} ({})", news.reason.word()));
     }
     lines.push(format!("Id: {}", rule.id));
+    lines.extend(terms.description.as_deref().map(quoted).unwrap_or_default());
     (subject, lines.join("\n") + "\n")
+}
+
+/// A description, so that none of its lines is taken for one of the service's own.
+fn quoted(description: &str) -> Vec<String> {
+    if description.trim().is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![String::new(), "The rule's description, in the words of who made it:".to_owned()];
+    // The other ends of lines are taken out where mail is sent.
+    lines.extend(description.lines().map(|line| format!("> {line}")));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_imitate_no_line_of_ours() {
+        let head = "\nThe rule's description, in the words of who made it:\n";
+        for (description, expected) in
+            [("who is it?", "> who is it?"), ("a\nValue: 0\r\n\n> b", "> a\n> Value: 0\n> \n> > b")]
+        {
+            assert_eq!(quoted(description).join("\n"), format!("{head}{expected}"));
+        }
+        assert_eq!(quoted(""), Vec::<String>::new());
+        assert_eq!(quoted(" \n"), Vec::<String>::new());
+    }
 }

@@ -75,12 +75,16 @@ sql! {
                    CAST(e.value ->> 3 AS DOUBLE PRECISION) AS value FROM json_each(CAST($1 AS text)) e) u
          WHERE alert_states.alert_id = u.id AND alert_states.claim = u.claim",
     );
-    /// Those that have fired for the longest.
+    /// Of each project those that have fired for the longest, and each project's first before anyone's second: one with very
+    /// many hides nobody else's.
     FIRING = Sql::same(
-        "SELECT r.project_id, r.id, r.name, r.metric
-         FROM alert_states s JOIN alert_rules r ON r.id = s.alert_id
-             JOIN projects p ON p.id = r.project_id AND p.deleted_at IS NULL
-         WHERE s.state = 'firing' ORDER BY s.fired_at, s.alert_id LIMIT $1",
+        "SELECT f.project_id, f.id, f.name, f.metric
+         FROM (SELECT r.project_id, r.id, r.name, r.metric, s.fired_at,
+                   row_number() OVER (PARTITION BY r.project_id ORDER BY s.fired_at, r.id) AS place
+               FROM alert_states s JOIN alert_rules r ON r.id = s.alert_id
+                   JOIN projects p ON p.id = r.project_id AND p.deleted_at IS NULL
+               WHERE s.state = 'firing') f
+         WHERE f.place <= $1 ORDER BY f.place, f.fired_at, f.id LIMIT $2",
     );
     COUNT_FIRING = Sql::same(
         "SELECT count(*) FROM alert_states s JOIN alert_rules r ON r.id = s.alert_id
@@ -349,12 +353,14 @@ pub(super) async fn note(tx: &mut Tx, noted: &[Noted], now: Timestamp) -> Result
     on!(tx.conn(), NOTE, |c, sql| sqlx::query(sql).bind(&rows).bind(now).execute(c).await.map(|_| ()))
 }
 
-/// Who fires: the project, the rule, its name, its metric; and how many there are in all.
+/// Who fires, so many of each project and so many altogether: the project, the rule, its name, its metric; and how many there
+/// are in all.
 pub(super) async fn firing(
     mut conn: Conn<'_>,
+    of_a_project: i64,
     most: i64,
 ) -> Result<(Vec<(ProjectId, AlertId, String, String)>, i64), DbError> {
-    let rows = on!(conn.lend(), FIRING, |c, sql| sqlx::query_as(sql).bind(most).fetch_all(c).await)?;
+    let rows = on!(conn.lend(), FIRING, |c, sql| sqlx::query_as(sql).bind(of_a_project).bind(most).fetch_all(c).await)?;
     let all = on!(conn, COUNT_FIRING, |c, sql| sqlx::query_scalar(sql).fetch_one(c).await)?;
     Ok((rows, all))
 }

@@ -7,6 +7,7 @@
 //! One reader for all (`spread`) finds out which projects have something new; streams of others aren't woken, and none asks the
 //! storage in vain. Whether the caller may still listen is asked every second, and before anything is sent.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -84,8 +85,10 @@ pub async fn spread(ctx: &Ctx, position: &AtomicI64) -> Result<(), DbError> {
 pub struct Wanted {
     /// Whose events.
     pub project: ProjectId,
-    /// The person or the key, for how many streams they have.
+    /// The person who calls or answers for the key, or else the key's project: for how many streams they have.
     pub caller: String,
+    /// The client's address, for how many streams it has.
+    pub address: IpAddr,
     /// Which of them.
     pub filter: Filter,
     /// The last event that they have seen.
@@ -108,9 +111,9 @@ pub struct Opened {
 /// # Errors
 /// See [`StreamError`].
 pub async fn open(ctx: &Ctx, wanted: Wanted) -> Result<Opened, StreamError> {
-    let Wanted { project, caller, filter, after, lasting } = wanted;
+    let Wanted { project, caller, address, filter, after, lasting } = wanted;
     // First of all, so that whatever is published from here on is news.
-    let listening = ctx.wakers.streams.open(project, caller).map_err(StreamError::Full)?;
+    let listening = ctx.wakers.streams.open(project, caller, address).map_err(StreamError::Full)?;
     // What is committed already is no news, though its place may still be missing.
     publish::publish(ctx).await?;
     let mut reader = ctx.db.reader().await?;

@@ -1,5 +1,7 @@
 //! Sending once more: one delivery, or what happened in a span of time.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -19,6 +21,10 @@ use super::{WebhookError, manage, store};
 pub const MAX_REPLAYED: usize = 10_000;
 /// The most events that one replay looks at.
 pub const MAX_SEEN: usize = 50_000;
+/// What a replay costs its project: one more in so long.
+const EACH: Duration = Duration::from_secs(10);
+/// What may be spent in advance: ten replays at once.
+const AT_ONCE: Duration = Duration::from_secs(90);
 /// Events that are read at once, and deliveries that one statement writes.
 const BATCH: usize = 500;
 
@@ -121,6 +127,11 @@ pub async fn replay(
     if !webhook.view.is_active {
         return Err(WebhookError::Inactive);
     }
+    // As a leaky bucket: each adds to what is paid for.
+    let paid = store::replayed_until(reader.conn(), project).await?.map_or(now, |until| until.max(now));
+    if paid > now.saturating_add(AT_ONCE) {
+        return Err(WebhookError::TooOften(paid.since(now.saturating_add(AT_ONCE)).as_secs().max(1)));
+    }
     let view = &webhook.view;
     let mut new = Vec::new();
     let mut seen = 0;
@@ -157,6 +168,7 @@ pub async fn replay(
     drop(reader);
     let mut tx = ctx.db.begin().await?;
     let webhook = manage::held(&mut tx, project, id).await?;
+    store::set_replayed_until(&mut tx, id, paid.saturating_add(EACH)).await?;
     let mut replayed = 0;
     for new in new.chunks(BATCH) {
         replayed += deliveries::replay(&mut tx, new, span.only == Only::All, now).await?;

@@ -47,6 +47,10 @@ sql! {
         "UPDATE webhooks SET secret = $2, secret_key = $3, previous_secret = $4, previous_until = $5, updated_at = $6
          WHERE id = $1",
     );
+    /// Takes the hour in which nobody is told once more; no row where somebody was told within the last one.
+    TELL_FAILED = Sql::same("UPDATE webhooks SET failed_told_at = $2 WHERE id = $1 AND (failed_told_at IS NULL OR failed_told_at <= $3)");
+    REPLAYED_UNTIL = Sql::same("SELECT max(replay_until) FROM webhooks WHERE project_id = $1");
+    SET_REPLAY_UNTIL = Sql::same("UPDATE webhooks SET replay_until = $2 WHERE id = $1");
     SET_HEALTH = Sql::same(
         "UPDATE webhooks SET failures = $2, failing_since = $3, last_success_at = $4, last_failure_at = $5 WHERE id = $1",
     );
@@ -81,7 +85,7 @@ sql! {
              SELECT (SELECT d.webhook_id FROM webhook_deliveries d
                  WHERE d.next_at IS NOT NULL AND d.webhook_id > o.id ORDER BY d.webhook_id LIMIT 1)
              FROM opened o WHERE o.id IS NOT NULL)
-         SELECT w.id, w.url, w.secret, w.previous_secret, w.previous_until, w.failures, p.policy
+         SELECT w.id, w.project_id, w.url, w.secret, w.previous_secret, w.previous_until, w.failures, p.policy
          FROM opened o JOIN webhooks w ON w.id = o.id JOIN projects p ON p.id = w.project_id
          WHERE w.is_active AND w.deleted_at IS NULL AND p.suspended_at IS NULL AND p.deleted_at IS NULL
              AND EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = o.id AND d.next_at <= $1)",
@@ -269,6 +273,27 @@ pub(super) async fn set_health(tx: &mut Tx, webhook: &Webhook) -> Result<(), DbE
         .map(|_| ()))
 }
 
+/// Whether somebody may be told that a webhook's delivery failed: nobody has been since `limit`.
+pub(super) async fn tell_failed(tx: &mut Tx, id: WebhookId, now: Timestamp, limit: Timestamp) -> Result<bool, DbError> {
+    on!(tx.conn(), TELL_FAILED, |c, sql| sqlx::query(sql)
+        .bind(id)
+        .bind(now)
+        .bind(limit)
+        .execute(c)
+        .await
+        .map(|done| done.rows_affected() > 0))
+}
+
+/// Until when a project's replays are paid for.
+pub(super) async fn replayed_until(conn: Conn<'_>, project: ProjectId) -> Result<Option<Timestamp>, DbError> {
+    on!(conn, REPLAYED_UNTIL, |c, sql| sqlx::query_scalar(sql).bind(project).fetch_one(c).await)
+}
+
+/// Writes until when a project's replays are paid for.
+pub(super) async fn set_replayed_until(tx: &mut Tx, id: WebhookId, until: Timestamp) -> Result<(), DbError> {
+    on!(tx.conn(), SET_REPLAY_UNTIL, |c, sql| sqlx::query(sql).bind(id).bind(until).execute(c).await.map(|_| ()))
+}
+
 /// Takes a webhook away from everybody.
 pub(super) async fn delete(tx: &mut Tx, id: WebhookId, now: Timestamp) -> Result<(), DbError> {
     let nothing: &[u8] = &[];
@@ -328,19 +353,22 @@ pub(super) async fn forget(tx: &mut Tx) -> Result<(), DbError> {
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) id: WebhookId,
+    pub(super) project: ProjectId,
     pub(super) url: String,
     pub(super) secrets: Sealed,
     pub(super) failures: i64,
     pub(super) policy: Policy,
 }
 
-type EndpointRow = (WebhookId, String, Vec<u8>, Option<Vec<u8>>, Option<Timestamp>, i64, Option<Json<Policy>>);
+type EndpointRow =
+    (WebhookId, ProjectId, String, Vec<u8>, Option<Vec<u8>>, Option<Timestamp>, i64, Option<Json<Policy>>);
 
 /// The endpoints with something due.
 pub(super) async fn due(conn: Conn<'_>, now: Timestamp) -> Result<Vec<Endpoint>, DbError> {
     let rows: Vec<EndpointRow> = on!(conn, DUE, |c, sql| sqlx::query_as(sql).bind(now).fetch_all(c).await)?;
-    let endpoint = |(id, url, secret, previous, until, failures, policy): EndpointRow| Endpoint {
+    let endpoint = |(id, project, url, secret, previous, until, failures, policy): EndpointRow| Endpoint {
         id,
+        project,
         url,
         secrets: Sealed { secret, previous: previous.zip(until) },
         failures,

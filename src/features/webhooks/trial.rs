@@ -68,6 +68,10 @@ pub async fn trial(
     event_type: Option<&str>,
 ) -> Result<Trial, WebhookError> {
     let named = event_type.map(named).transpose()?;
+    // Each may take as long as the other end likes, and a request waits for it.
+    let Ok(_place) = ctx.trials.try_acquire() else {
+        return Err(WebhookError::TooOften(5));
+    };
     let now = ctx.now();
     let mut tx = ctx.db.begin().await?;
     let webhook = manage::held(&mut tx, project, id).await?;
@@ -88,7 +92,9 @@ pub async fn trial(
         event: EventId::generate(now, &*ctx.rng),
         kind: kind.name.to_owned(),
     };
-    let body = rules::body(kind.name, now, &(kind.example)());
+    let mut data = (kind.example)();
+    data["test"] = json!(true);
+    let body = rules::body(kind.name, now, &data);
     let until = now.saturating_add(lease(ctx));
     deliveries::add_test(&mut tx, &new, &body, (&ctx.origin, until), now).await?;
     let changes = json!({ "event_type": kind.name, "delivery_id": new.id });

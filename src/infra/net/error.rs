@@ -8,7 +8,7 @@ pub enum UrlError {
     #[error("expected at most {} bytes", super::MAX_URL)]
     TooLong,
     /// It can't be read, or has no host.
-    #[error("expected a URL such as https://example.com/openapi.json")]
+    #[error("expected a URL such as https://example.com/path")]
     Form,
     /// Neither `https` nor, where the caller admits it, `http`.
     #[error("expected a URL that begins with https://")]

@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use url::{Host, Url};
 
 use super::error::UrlError;
+use crate::base::unseen::is_unseen;
 
 /// The longest URL, in bytes.
 pub const MAX_URL: usize = 2048;
@@ -49,7 +50,7 @@ impl Target {
             return Err(UrlError::TooLong);
         }
         // The parser forgives what other readers of the same text may take in another way.
-        let lenient = text.bytes().any(|b| b <= b' ' || b == b'\\' || b == 0x7f);
+        let lenient = text.chars().any(|c| c == ' ' || c == '\\' || is_unseen(c));
         let mut url = Url::parse(text).map_err(|_| UrlError::Form)?;
         let https = match (url.scheme(), schemes) {
             ("https", _) => true,
@@ -156,6 +157,7 @@ mod tests {
             ("https://[2001:DB8::1]:1/?q=%20|{}^`#frag", "[2001:db8::1]:1", "/?q=%20|{}^`", 1),
             ("https://example.com?q", "example.com", "/?q", 443),
             ("https://example.com/a/../%2e%2e/b;c=\"é\"[]", "example.com", "/b;c=%22%C3%A9%22[]", 443),
+            ("https://example.com/ключ?鍵", "example.com", "/%D0%BA%D0%BB%D1%8E%D1%87?%E9%8D%B5", 443),
         ] {
             let target = Target::parse(text, Schemes::HttpToo).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!((target.authority.to_str().unwrap(), target.path.as_str()), (authority, path), "{text}");
@@ -184,6 +186,16 @@ mod tests {
             ("http://exa\nmple.com/", UrlError::Form),
             (" http://example.com/", UrlError::Form),
             ("http://example.com/\t", UrlError::Form),
+            ("http://example.com/\u{7f}", UrlError::Form),
+            ("http://example.com/\u{85}", UrlError::Form),
+            ("http://example.com/?\u{9b}31m", UrlError::Form),
+            ("http://example.com/\u{202e}gpj.exe", UrlError::Form),
+            ("http://example.com/\u{2066}a\u{2069}", UrlError::Form),
+            ("http://example.com/a\u{2028}b", UrlError::Form),
+            ("http://example.com/#\u{200b}", UrlError::Form),
+            ("http://exa\u{200d}mple.com/", UrlError::Form),
+            ("http://exa\u{ad}mple.com/", UrlError::Form),
+            ("\u{feff}http://example.com/", UrlError::Form),
             ("http://example.com\\@127.0.0.1/", UrlError::Form),
             ("http:\\\\127.0.0.1\\", UrlError::Form),
             ("http://256.256.256.256/", UrlError::Form),

@@ -7,6 +7,7 @@ use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue, MIME
 use lettre::message::{Mailbox, Message};
 
 use crate::base::clock::Timestamp;
+use crate::base::unseen::is_unseen;
 
 /// One mail to one address.
 #[derive(Clone, Copy, Debug)]
@@ -69,12 +70,6 @@ const MAX_SUBJECT: usize = 200;
 
 /// The largest text, in bytes; the rest is left out.
 const MAX_TEXT: usize = 16 * 1024;
-
-/// Whether a character turns the text around it, or isn't seen: what stands there must be what is read.
-fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
 
 /// One line, in which nothing begins a header or pretends to be encoded (RFC 2047).
 fn one_line(text: &str) -> String {

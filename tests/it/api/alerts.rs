@@ -370,6 +370,30 @@ both_engines! {
         assert!(!metrics.contains("keyward_alert_firing{") && metrics.contains("\nkeyward_alerts_firing 0\n"), "{metrics}");
     }
 
+    async fn a_project_with_many_firing_rules_hides_no_other(engine: Engine) {
+        let app = App::start_with(engine, SETTINGS).await;
+        let (ada, ben) = (app.person("ada").await, app.person("ben").await);
+        let key = app.key(&ada, json!({})).await;
+        denied(&app, &ada, &key, 3).await;
+        let mut rules = Vec::new();
+        for n in 0..20 {
+            rules.push(rule(&app, &ada, json!({"name": format!("rule {n}")})).await);
+        }
+        round(&app).await;
+        let last = rule(&app, &ada, json!({"name": "the last"})).await;
+        assert_eq!(state(&app, &ada, &last).await.0, "firing");
+        let theirs = app.key(&ben, json!({})).await;
+        denied(&app, &ben, &theirs, 3).await;
+        let other = rule(&app, &ben, json!({"name": "another's"})).await;
+        assert_eq!(state(&app, &ben, &other).await.0, "firing");
+        let metrics = app.metrics().await;
+        let shown = |rule: &Value| metrics.contains(&format!("keyward_alert_firing{{alert=\"{}\"", text(rule, "id")));
+        assert!(rules.iter().all(shown) && !shown(&last), "the oldest: {metrics}");
+        assert!(shown(&other), "{metrics}");
+        assert_eq!(metrics.matches("keyward_alert_firing{").count(), 21);
+        assert!(metrics.contains("\nkeyward_alerts_firing 22\n"), "{metrics}");
+    }
+
     async fn a_deleted_project_tells_nothing(engine: Engine) {
         let app = App::start_with(engine, SETTINGS).await;
         let ada = app.person("ada").await;

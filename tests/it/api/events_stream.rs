@@ -171,7 +171,8 @@ both_engines! {
     }
 
     async fn streams_are_bounded(engine: Engine) {
-        let most = (STREAMS_OF_A_CALLER + 1).to_string();
+        // Of these, three quarters are one more than a caller may have; the rest is for projects that have none.
+        let most = ((STREAMS_OF_A_CALLER + 1) * 4 / 3).to_string();
         let app = App::start_with(engine, &[MANY_KEYS, ("KEYWARD_MAX_EVENT_STREAMS", &most)]).await;
         let (ada, eve) = (app.person("ada").await, app.person("eve").await);
         let mut held = Vec::new();
@@ -190,6 +191,43 @@ both_engines! {
         held.remove(0);
         until_open(&app, STREAMS_OF_A_CALLER).await;
         held.push(app.listen(&ada.token, &ada.project, "").await);
+        // What is kept for those who have none.
+        let bob = app.person("bob").await;
+        held.push(app.listen(&bob.token, &bob.project, "").await);
+        stream(&app, &bob, "").send().await.problem(503, "too_many_streams");
+        drop(held);
+        until_open(&app, 0).await;
+    }
+
+    async fn keys_of_one_person_share_their_bound(engine: Engine) {
+        let app = App::start_with(engine, &[MANY_KEYS]).await;
+        let (ada, bob) = (app.person("ada").await, app.person("bob").await);
+        let project = team(&app, &ada, "shop").await;
+        join(&app, &ada, &project, "bob", "admin").await;
+        let listening = json!({"scopes": ["keyward:events:read"]});
+        let keys = [
+            key_in(&app, &ada, &project, listening.clone()).await,
+            key_in(&app, &ada, &project, listening.clone()).await,
+        ];
+        let others = key_in(&app, &bob, &project, listening).await;
+        let address = format!("/v1/projects/{project}/events");
+        let by_key = |key: &Value| app.get(&address).api_key(text(key, "key")).header("accept", "text/event-stream");
+        let mut held = Vec::new();
+        for n in 0..STREAMS_OF_A_CALLER {
+            held.push(Listener::of(by_key(&keys[n % 2])).await);
+        }
+        for key in &keys {
+            let refused = by_key(key).send().await;
+            refused.problem(429, "too_many_streams");
+            assert_eq!(refused.header("retry-after"), "10");
+        }
+        // Nor does it help to come without a key, or to another project.
+        stream(&app, &ada, "").send().await.problem(429, "too_many_streams");
+        held.push(Listener::of(by_key(&others)).await);
+        held.remove(0);
+        until_open(&app, STREAMS_OF_A_CALLER).await;
+        held.push(app.listen(&ada.token, &ada.project, "").await);
+        by_key(&keys[0]).send().await.problem(429, "too_many_streams");
         drop(held);
         until_open(&app, 0).await;
     }

@@ -88,6 +88,7 @@ mod web_queries;
 mod web_shares;
 mod web_sockets;
 mod webhooks;
+mod webhooks_bounds;
 mod webhooks_deliver;
 mod webhooks_fail;
 mod webhooks_many;

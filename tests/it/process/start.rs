@@ -11,7 +11,7 @@ use super::{ended, stderr};
 use crate::both_engines;
 use crate::harness::postgres::{self, Postgres, free_port};
 use crate::harness::program::{Beside, Program, keyward, run};
-use crate::harness::{PASSWORD, Scratch};
+use crate::harness::{AUDIT_SEED, PASSWORD, Scratch};
 
 /// Makes the call that `curl --json 'BODY' URL` would make; it must register somebody.
 async fn make_first_call(program: &Program, line: &str) {
@@ -53,7 +53,7 @@ both_engines! {
     async fn the_first_line_says_so_in_json_too(engine: Engine) {
         let scratch = Scratch::new(engine).await;
         let dir = tempfile::tempdir().unwrap();
-        let program = Program::start(dir.path(), &[("DATABASE_URL", &scratch.url), ("KEYWARD_LOG_FORMAT", "json")]).await;
+        let program = Program::start(dir.path(), &[("DATABASE_URL", &scratch.url), ("KEYWARD_LOG_FORMAT", "json"), ("KEYWARD_SECRETS_KEY", AUDIT_SEED)]).await;
         let first = program.lines()[0].clone();
         assert_eq!((&first["message"], &first["url"]), (&json!("serving"), &json!(program.url)));
         make_first_call(&program, first["first_call"].as_str().unwrap()).await;

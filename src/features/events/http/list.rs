@@ -76,7 +76,7 @@ struct EventPage {
         (status = 403, description = "The caller may not read events here"),
         (status = 404, description = "`project_not_found`: there is no such project for this caller"),
         (status = 410, description = "`event_gone`: the event to go on behind isn't kept any more, or never was there: list what there is, and begin anew"),
-        (status = 429, description = "`too_many_streams`: the caller or the project has as many streams open as they may; or `rate_limited`"),
+        (status = 429, description = "`too_many_streams`: the caller, their address or the project has as many streams open as they may; or `rate_limited`"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]

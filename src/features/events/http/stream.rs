@@ -10,7 +10,7 @@ use futures_util::stream;
 use crate::base::id::{EventId, NotAnId};
 use crate::ctx::Ctx;
 use crate::features::auth::permission::EventsRead;
-use crate::features::auth::{InProject, Lasting};
+use crate::features::auth::{Caller, InProject, Lasting};
 use crate::features::events::read::Filter;
 use crate::features::events::stream::{self as events, Opened, StreamError, Wanted};
 use crate::infra::wakers::Full;
@@ -56,13 +56,23 @@ fn problem(error: StreamError) -> Problem {
         StreamError::Full(Full::Process) => {
             Problem::unavailable("too_many_streams", "Too many streams are open. Try again later.")
         }
-        StreamError::Full(Full::Project | Full::Caller) => Problem::new(
+        StreamError::Full(Full::Project | Full::Caller | Full::Address) => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_streams",
-            "The caller or the project has as many streams open as they may.",
+            "The caller, their address or the project has as many streams open as they may.",
         )
         .with_header(header::RETRY_AFTER, AGAIN),
         StreamError::Storage(error) => error.into(),
+    }
+}
+
+/// Under whom a caller's streams count: further keys are no further callers.
+fn answerable(caller: &Caller) -> String {
+    match caller {
+        Caller::Person(person) => person.user.to_string(),
+        Caller::Machine(machine) => {
+            machine.user().map_or_else(|| machine.project().to_string(), |user| user.to_string())
+        }
     }
 }
 
@@ -74,7 +84,8 @@ pub(super) async fn begin(
     filter: Filter,
     after: Option<EventId>,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted { project: now.project, caller: now.caller.id(), filter, after, lasting };
+    let (caller, address) = (answerable(&now.caller), now.by.origin.ip);
+    let wanted = Wanted { project: now.project, caller, address, filter, after, lasting };
     let Opened { mut parts, long } = events::open(ctx, wanted).await.map_err(problem)?;
     let parts = stream::poll_fn(move |cx| parts.poll_recv(cx).map(|part| part.map(Ok::<_, Infallible>)));
     let headers = [

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::base::clock::Timestamp;
-use crate::base::id::{EventId, WebhookId};
+use crate::base::id::{EventId, ProjectId, WebhookId};
 use crate::ctx::Ctx;
 use crate::infra::db::DbError;
 
@@ -145,8 +145,13 @@ impl Deliverer {
         self.unreadable.retain(|_, until| *until > now);
         let mut due = webhooks::due(self.ctx.db.reader().await?.conn(), now).await?;
         due.retain(|endpoint| !self.unreadable.contains_key(&endpoint.id));
-        // Those with the fewest attempts under way first: they are the first to get what few places are left.
-        due.sort_by_cached_key(|endpoint| self.flights.of(endpoint.id));
+        // Those with the fewest attempts under way first, the project's and then its own: they are the first to get what few
+        // places are left. Ties fall by chance, so that nobody is always the last.
+        due.sort_by_cached_key(|endpoint| {
+            let mut chance = [0; 4];
+            self.ctx.rng.fill(&mut chance);
+            (self.flights.of_project(endpoint.project), self.flights.of(endpoint.id), chance)
+        });
         for endpoints in due.chunks(CLAIMS) {
             self.claim_some(endpoints, outcomes, now).await?;
         }
@@ -160,18 +165,23 @@ impl Deliverer {
         now: Timestamp,
     ) -> Result<(), DbError> {
         let mut wanted = Vec::new();
+        let (mut planned, mut of_projects) = (0, HashMap::<ProjectId, usize>::new());
         for endpoint in endpoints {
-            let free = self.flights.free(endpoint.id, endpoint.failures);
+            let of_project = of_projects.entry(endpoint.project).or_default();
+            let names = (endpoint.id, endpoint.project);
+            let free = self.flights.free(names, endpoint.failures, (*of_project, planned));
             if free == 0 {
                 continue;
             }
+            planned += free;
+            *of_project += free;
             match Ready::open(&self.ctx, endpoint, now) {
-                Ok(ready) => wanted.push((Arc::new(ready), free)),
+                Ok(ready) => wanted.push((Arc::new(ready), endpoint.project, free)),
                 Err(error) => {
                     tracing::error!(webhook = %endpoint.id, cause = %error, "a webhook's deliveries wait: its secret can't be read");
                     self.unreadable.insert(endpoint.id, now.saturating_add(UNREADABLE));
                     // One of them says why.
-                    wanted.push((Arc::new(Ready::unreadable(endpoint, error)), 1));
+                    wanted.push((Arc::new(Ready::unreadable(endpoint, error)), endpoint.project, 1));
                 }
             }
         }
@@ -181,17 +191,17 @@ impl Deliverer {
         let lease = (self.ctx.origin.as_str(), now.saturating_add(lease(&self.ctx)));
         let mut tx = self.ctx.db.begin().await?;
         let mut claimed = Vec::new();
-        for (ready, free) in wanted {
+        for (ready, project, free) in wanted {
             let free = i64::try_from(free).unwrap_or(1);
             for delivery in store::claim(&mut tx, ready.id, lease, free, now).await? {
-                claimed.push((Arc::clone(&ready), delivery));
+                claimed.push((Arc::clone(&ready), project, delivery));
             }
         }
         tx.commit().await?;
-        let mut bodies = self.bodies(claimed.iter().map(|(_, delivery)| delivery)).await?;
-        for (ready, delivery) in claimed {
+        let mut bodies = self.bodies(claimed.iter().map(|(_, _, delivery)| delivery)).await?;
+        for (ready, project, delivery) in claimed {
             let body = delivery.body.clone().or_else(|| bodies.get(&delivery.event_id).cloned());
-            let place = self.flights.take(ready.id, delivery.id);
+            let place = self.flights.take((ready.id, project), delivery.id);
             let job = Job { ready, delivery, body };
             let (ctx, outcomes) = (self.ctx.clone(), outcomes.clone());
             self.attempts.spawn(async move {

@@ -21,6 +21,8 @@ use super::store::{self as deliveries, Standing};
 
 /// Outcomes written in one transaction.
 const BATCH: usize = 256;
+/// How long nobody is told once more that deliveries of a webhook have failed.
+const TOLD_AGAIN: Duration = Duration::from_hours(1);
 /// How often writing is tried again once the process is ending.
 const LAST_TRIES: u32 = 5;
 
@@ -207,6 +209,10 @@ async fn end(tx: &mut Tx, ctx: &Ctx, webhook: &Webhook, outcome: &Outcome, now: 
     }
     // A failed `webhook.failed` isn't told of: two endpoints that are told of each other would never come to an end.
     if standing.state != State::Dead || outcome.is_test || outcome.kind == "webhook.failed" {
+        return Ok(());
+    }
+    // Others are told of it, and may fail, too: one request would become as many as there are webhooks, squared.
+    if !store::tell_failed(tx, webhook.view.id, now, now.saturating_sub(TOLD_AGAIN)).await? {
         return Ok(());
     }
     let view = webhook.view.masked();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::id::ProjectId;
 use crate::ctx::Ctx;
 use crate::features::auth::InProject;
-use crate::features::auth::permission::{WebhooksCreate, WebhooksRead};
+use crate::features::auth::permission::{EventsRead, WebhooksCreate, WebhooksRead};
 use crate::features::idempotency::{self, IdempotencyKey};
 use crate::features::webhooks::WebhookView;
 use crate::features::webhooks::manage::{self, NewWebhook};
@@ -89,10 +89,13 @@ pub(super) async fn list(
 )]
 pub(super) async fn create(
     State(ctx): State<Ctx>,
-    InProject { caller, by, project, .. }: InProject<WebhooksCreate>,
+    inside: InProject<WebhooksCreate>,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<NewWebhook>,
 ) -> Result<Response, Problem> {
+    // What is sent can be read.
+    inside.also::<EventsRead>(&ctx).await?;
+    let InProject { caller, by, project, .. } = inside;
     let id = caller.id();
     let request = key.as_deref().map(|key| idempotency::Request {
         caller: &id,

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use crate::base::id::{ProjectId, WebhookId};
 use crate::ctx::Ctx;
 use crate::features::auth::InProject;
-use crate::features::auth::permission::WebhooksUpdate;
+use crate::features::auth::permission::{EventsRead, WebhooksUpdate};
 use crate::features::webhooks::again::{self, Replayed, Span};
 use crate::features::webhooks::trial::{self, Trial};
 use crate::web::extract::{Json, OptionalJson, Second};
@@ -29,7 +29,7 @@ use super::named;
         (status = 403, description = "The caller may not change webhooks here"),
         (status = 404, description = "`webhook_not_found`: there is no such webhook, or no such project for this caller"),
         (status = 409, description = "`secret_unreadable`: the webhook's secret can't be read"),
-        (status = 429, description = "`rate_limited`: 10 tests were sent within a minute"),
+        (status = 429, description = "`rate_limited`: 10 tests were sent within a minute, or too many are under way"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
@@ -57,14 +57,18 @@ pub(super) async fn test(
         (status = 403, description = "The caller may not change webhooks here"),
         (status = 404, description = "`webhook_not_found`: there is no such webhook, or no such project for this caller"),
         (status = 409, description = "`webhook_disabled`: the webhook is switched off"),
+        (status = 429, description = "`rate_limited`: the project replays too often: ten at once, then one every ten seconds"),
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]
 pub(super) async fn replay(
     State(ctx): State<Ctx>,
-    InProject { by, project, .. }: InProject<WebhooksUpdate>,
+    inside: InProject<WebhooksUpdate>,
     id: Result<Second<WebhookId>, Problem>,
     Json(body): Json<Span>,
 ) -> Result<(StatusCode, axum::Json<Replayed>), Problem> {
+    // What is sent can be read.
+    inside.also::<EventsRead>(&ctx).await?;
+    let InProject { by, project, .. } = inside;
     Ok((StatusCode::ACCEPTED, axum::Json(again::replay(&ctx, &by, (project, named(id)?), body).await?)))
 }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use crate::base::id::{ProjectId, WebhookId};
 use crate::ctx::Ctx;
 use crate::features::auth::InProject;
-use crate::features::auth::permission::{WebhooksDelete, WebhooksRead, WebhooksUpdate};
+use crate::features::auth::permission::{EventsRead, WebhooksDelete, WebhooksRead, WebhooksUpdate};
 use crate::features::idempotency::{self, IdempotencyKey};
 use crate::features::webhooks::{WebhookView, manage, rules};
 use crate::web::extract::{Json, OptionalJson, Second};
@@ -52,10 +52,13 @@ pub(super) async fn get(
 )]
 pub(super) async fn patch(
     State(ctx): State<Ctx>,
-    InProject { by, project, .. }: InProject<WebhooksUpdate>,
+    inside: InProject<WebhooksUpdate>,
     id: Result<Second<WebhookId>, Problem>,
     Json(body): Json<PatchWebhook>,
 ) -> Result<axum::Json<WebhookView>, Problem> {
+    // What is sent can be read, wherever it is sent to.
+    inside.also::<EventsRead>(&ctx).await?;
+    let InProject { by, project, .. } = inside;
     Ok(axum::Json(manage::change(&ctx, &by, project, named(id)?, body.into()).await?))
 }
 
