@@ -35,7 +35,7 @@ pub const MAX_RULES: usize = 200;
 pub const MAX_EMAILS: usize = 10;
 
 macro_rules! words {
-    ($($(#[$meta:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
+    ($($(#[$meta:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $word:tt,)* })*) => {$(
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         $(#[$meta])*
         pub enum $enum {
